@@ -1,0 +1,1 @@
+"""The four services, their shared runtime and the command line."""

@@ -1,0 +1,73 @@
+"""Who asks, for which tenant, at which business time, and until when: what every use case is given."""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from services.runtime.errors import NotAllowed
+
+OUT_OF_SCOPE = "OUT_OF_SCOPE"
+
+
+class ActorKind(StrEnum):
+    """What kind of caller a credential stands for."""
+
+    POS = "pos"
+    BACKEND = "backend"
+    SUPPLIER = "supplier"
+    PARTNER = "partner"
+    STAFF = "staff"
+    SERVICE = "service"
+    PLATFORM = "platform"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """The caller. `store_id` and `supplier_id` bind it to one of them; empty is unbound."""
+
+    kind: ActorKind
+    id: str
+    scopes: frozenset[str] = frozenset()
+    store_id: str = ""
+    supplier_id: str = ""
+
+    def check_store(self, store_id: str) -> None:
+        """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this store; a till only for its own."""
+        bound = self.store_id or self.kind is ActorKind.POS
+        if bound and self.store_id != store_id:
+            raise NotAllowed("this caller acts for another store", reason=OUT_OF_SCOPE, metadata={"store_id": store_id})
+
+    def check_supplier(self, supplier_id: str) -> None:
+        """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this supplier; a supplier only for itself."""
+        bound = self.supplier_id or self.kind is ActorKind.SUPPLIER
+        if bound and self.supplier_id != supplier_id:
+            raise NotAllowed(
+                "this caller acts for another supplier", reason=OUT_OF_SCOPE, metadata={"supplier_id": supplier_id}
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call. `now` is business time in UTC; `deadline_at` is machine time on the scale of `time.monotonic()`.
+
+    `trace` is the W3C traceparent, carried into events so that a consumer continues the trace.
+    """
+
+    tenant_id: str
+    client_id: str
+    actor: Actor
+    now: datetime
+    time_zone: str
+    deadline_at: float
+    trace_id: str = ""
+    trace: str = ""
+
+    def remaining_s(self) -> float:
+        """Seconds until the deadline, never negative."""
+        return max(0.0, self.deadline_at - time.monotonic())
+
+
+def deadline_in(timeout_s: float) -> float:
+    """The `deadline_at` of a call that has `timeout_s` seconds from now."""
+    return time.monotonic() + timeout_s

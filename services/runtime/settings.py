@@ -1,0 +1,57 @@
+"""Settings from the environment, the same names on a laptop and in a cluster."""
+
+from typing import Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DatabaseRole = Literal["app", "system", "owner"]
+SERVICES = ("identity", "loyalty", "campaign", "commerce")
+
+
+class Settings(BaseSettings):
+    """Every setting of every role; an unset address is one that this role does not call."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    database_url: str = Field(default="postgresql://localhost:5432/siyu", validation_alias="DATABASE_URL")
+    redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
+    role_password: str = Field(default="", validation_alias="SIYU_ROLE_PASSWORD")
+    log_partitions: int = Field(default=8, ge=1, le=256, validation_alias="SIYU_LOG_PARTITIONS")
+
+    identity_address: str = Field(default="localhost:50051", validation_alias="SIYU_IDENTITY_ADDRESS")
+    loyalty_address: str = Field(default="localhost:50052", validation_alias="SIYU_LOYALTY_ADDRESS")
+    campaign_address: str = Field(default="localhost:50053", validation_alias="SIYU_CAMPAIGN_ADDRESS")
+    commerce_address: str = Field(default="localhost:50054", validation_alias="SIYU_COMMERCE_ADDRESS")
+    gateway_address: str = Field(default="localhost:50060", validation_alias="SIYU_GATEWAY_ADDRESS")
+
+    listen: str = Field(default="[::]:50051", validation_alias="SIYU_LISTEN")
+    metrics_port: int = Field(default=0, ge=0, le=65535, validation_alias="SIYU_METRICS_PORT")
+    service_secret: str = Field(default="", validation_alias="SIYU_SERVICE_SECRET")
+    pool_size: int = Field(default=8, ge=1, le=200, validation_alias="SIYU_POOL_SIZE")
+    batch_lanes: int = Field(default=2, ge=1, le=32, validation_alias="SIYU_BATCH_LANES")
+    drain_s: float = Field(default=10.0, ge=0, le=600, validation_alias="SIYU_DRAIN_S")
+
+    def address_of(self, service: str) -> str:
+        """The gRPC address (host:port) of a service by name."""
+        assert service in SERVICES, f"no service {service!r}"
+        address: str = getattr(self, f"{service}_address")
+        return address
+
+    def admin_dsn(self) -> str:
+        """The URL that migrations connect with, in the form that asyncpg takes."""
+        return urlunsplit(urlsplit(self.database_url)._replace(scheme="postgresql"))
+
+    def role_dsn(self, service: str, role: DatabaseRole) -> str:
+        """The admin URL with the user replaced by the service's role: same host, same database, fewer rights."""
+        parts = urlsplit(self.database_url)
+        user = role_name(service, role)
+        secret = f":{quote(self.role_password, safe='')}" if self.role_password else ""
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(scheme="postgresql", netloc=f"{user}{secret}@{host}"))
+
+
+def role_name(service: str, role: DatabaseRole) -> str:
+    """The database role: `siyu_<service>` serves calls, `_system` relays and sweeps, `_owner` migrates."""
+    return f"siyu_{service}" if role == "app" else f"siyu_{service}_{role}"
