@@ -1,0 +1,1 @@
+"""The `siyu` command line: the local stack and its supervisor, the demonstration, the audit."""

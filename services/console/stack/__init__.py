@@ -1,0 +1,1 @@
+"""All of Siyu on one machine: servers out of wheels, roles as supervised processes."""

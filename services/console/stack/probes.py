@@ -1,0 +1,51 @@
+"""One look each at whether a process can serve."""
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.console.stack.program import Probe
+
+PROBE_TIMEOUT_S = 2.0
+
+
+def grpc_serves(address: str) -> Probe:
+    """Ready when the standard gRPC health service says SERVING."""
+
+    async def probe() -> bool:
+        # A fresh channel each time: a kept one would wait out its reconnection delay.
+        async with grpc.aio.insecure_channel(address) as channel:
+            try:
+                reply = await health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S
+                )
+            except grpc.aio.AioRpcError:
+                return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+    return probe
+
+
+def http_answers(address: str, path: str) -> Probe:
+    """Ready when GET `path` answers 200."""
+
+    async def probe() -> bool:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return await _status(address, path) == 200
+        except (OSError, TimeoutError, ValueError, IndexError):
+            return False
+
+    return probe
+
+
+async def _status(address: str, path: str) -> int:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        await writer.drain()
+        return int((await reader.readline()).split()[1])
+    finally:
+        writer.close()
