@@ -1,0 +1,268 @@
+"""The tables that every service's schema has, as the SQL that its first migration runs.
+
+Version 1 is frozen: a change is a new tuple of statements, called by a new migration of every service.
+Statements come one by one, since asyncpg prepares each.
+"""
+
+import re
+
+REQUEST_PARTITIONS = 16
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
+
+TENANT = "nullif(current_setting('siyu.tenant', true), '')::uuid"
+"""The transaction's tenant. After a transaction-local set_config the value is '' and not NULL."""
+
+
+def roles(service: str, *, password: str = "") -> tuple[str, ...]:
+    """Makes the service's three roles where they are absent, and its schema; run by whoever may create roles.
+
+    The owner has no log-in: migrations take it by SET ROLE. An empty password leaves the log-in to pg_hba.conf.
+    """
+    app, system, owner = _role_names(service)
+    secret = f" PASSWORD '{_literal(password)}'" if password else ""
+    return (
+        _role(app, f"LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS{secret}"),
+        _role(system, f"LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS{secret}"),
+        _role(owner, "NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"),
+        # since Postgres 16 a creator that is no superuser may not SET ROLE to what it made until it grants itself so
+        f"GRANT {owner} TO CURRENT_USER",
+        f"CREATE SCHEMA IF NOT EXISTS {service} AUTHORIZATION {owner}",
+        f"GRANT USAGE ON SCHEMA {service} TO {app}, {system}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {service}"
+        f" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}, {system}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {service}"
+        f" GRANT USAGE, SELECT ON SEQUENCES TO {app}, {system}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {service} GRANT EXECUTE ON FUNCTIONS TO {app}, {system}",
+    )
+
+
+def rls(service: str, table: str) -> tuple[str, ...]:
+    """Row-level security: the app role sees and writes its transaction's tenant, the system role and owner all."""
+    app, system, owner = _role_names(service)
+    name = _checked(table)
+    return (
+        f"ALTER TABLE {service}.{name} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {service}.{name} FORCE ROW LEVEL SECURITY",
+        f"CREATE POLICY {name}_tenant ON {service}.{name} TO {app}"
+        f" USING (tenant_id = {TENANT}) WITH CHECK (tenant_id = {TENANT})",
+        f"CREATE POLICY {name}_system ON {service}.{name} TO {system}, {owner} USING (true) WITH CHECK (true)",
+    )
+
+
+def append_only(service: str, table: str) -> tuple[str, ...]:
+    """Takes from both roles the right to change or delete rows: a ledger."""
+    app, system, _owner = _role_names(service)
+    return (f"REVOKE UPDATE, DELETE, TRUNCATE ON {service}.{_checked(table)} FROM {app}, {system}",)
+
+
+def version_1(service: str) -> tuple[str, ...]:
+    """Tenants, requests, outbox, log, cursors and leases of one service."""
+    return (
+        *_tenants(service),
+        *_requests(service),
+        *_outbox(service),
+        *_log(service),
+        *_cursors(service),
+        *_leases(service),
+    )
+
+
+def _tenants(service: str) -> tuple[str, ...]:
+    return (
+        # a projection of identity's tenants; test_clock_at is null where business time is machine time
+        f"""
+        CREATE TABLE {service}.tenants (
+            tenant_id uuid PRIMARY KEY,
+            time_zone text NOT NULL,
+            currency_code text NOT NULL,
+            test_clock_at timestamptz,
+            version bigint NOT NULL,
+            changed_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT tenants_currency CHECK (currency_code ~ '^[A-Z]{{3}}$')
+        )
+        """,
+        *rls(service, "tenants"),
+    )
+
+
+def _requests(service: str) -> tuple[str, ...]:
+    app, system, _owner = _role_names(service)
+    statements = [
+        # written once, when the answer is known: an insert-only table needs no vacuum to stay small
+        f"""
+        CREATE TABLE {service}.requests (
+            tenant_id uuid NOT NULL,
+            client_id text NOT NULL,
+            family text NOT NULL,
+            request_id text NOT NULL,
+            fingerprint bytea NOT NULL,
+            reply bytea,
+            refusal jsonb,
+            expires_at timestamptz,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT requests_key PRIMARY KEY (tenant_id, client_id, family, request_id),
+            CONSTRAINT requests_answered CHECK ((reply IS NULL) <> (refusal IS NULL))
+        ) PARTITION BY HASH (tenant_id, client_id, family, request_id)
+        """,
+    ]
+    for remainder in range(REQUEST_PARTITIONS):
+        part = f"{service}.requests_p{remainder}"
+        statements += [
+            f"CREATE TABLE {part} PARTITION OF {service}.requests"
+            f" FOR VALUES WITH (MODULUS {REQUEST_PARTITIONS}, REMAINDER {remainder})",
+            # policies of the parent don't guard a partition that is named directly
+            f"REVOKE ALL ON {part} FROM {app}, {system}",
+        ]
+    return (
+        *statements,
+        *rls(service, "requests"),
+        # the sweeper's way to refusals that may be forgotten; replies never expire and are not in it
+        f"CREATE INDEX requests_expiry ON {service}.requests (expires_at) WHERE expires_at IS NOT NULL",
+    )
+
+
+def _outbox(service: str) -> tuple[str, ...]:
+    app, _system, _owner = _role_names(service)
+    return (
+        # xid is the only order here: event ids, times and sequences commit out of theirs
+        f"""
+        CREATE TABLE {service}.outbox (
+            tenant_id uuid NOT NULL,
+            event_id uuid NOT NULL,
+            xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+            type text NOT NULL,
+            aggregate_type text NOT NULL,
+            aggregate_id text NOT NULL,
+            version bigint NOT NULL,
+            partition smallint NOT NULL,
+            payload bytea NOT NULL,
+            occurred_at timestamptz NOT NULL,
+            posted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            trace text NOT NULL DEFAULT ''
+        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)
+        """,
+        f"CREATE INDEX outbox_xid ON {service}.outbox (xid)",
+        *rls(service, "outbox"),
+        # a use case writes events and never takes one back
+        f"REVOKE SELECT, UPDATE, DELETE ON {service}.outbox FROM {app}",
+        f"""
+        CREATE TABLE {service}.relay_horizon (
+            only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+            horizon xid8 NOT NULL
+        )
+        """,
+        f"INSERT INTO {service}.relay_horizon (horizon) VALUES ('0')",  # noqa: S608 - the name is checked
+        f"REVOKE INSERT, UPDATE, DELETE ON {service}.relay_horizon FROM {app}",
+    )
+
+
+def _log(service: str) -> tuple[str, ...]:
+    app, system, _owner = _role_names(service)
+    return (
+        # one tenant and up to hundreds of events a row; the totals run on over the rows of a partition
+        f"""
+        CREATE TABLE {service}.log (
+            partition smallint NOT NULL,
+            seq bigint NOT NULL,
+            tenant_id uuid NOT NULL,
+            events integer NOT NULL,
+            payload bytea NOT NULL,
+            events_total bigint NOT NULL,
+            checksum_total bigint NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT log_key PRIMARY KEY (partition, seq),
+            CONSTRAINT log_events CHECK (events > 0)
+        )
+        """,
+        # the payload is compressed already
+        f"ALTER TABLE {service}.log ALTER COLUMN payload SET STORAGE EXTERNAL",
+        *rls(service, "log"),
+        f"REVOKE INSERT, UPDATE, DELETE ON {service}.log FROM {app}",
+        # next_seq is the number the next row gets, floor_seq the oldest still there
+        f"""
+        CREATE TABLE {service}.log_heads (
+            partition smallint PRIMARY KEY,
+            next_seq bigint NOT NULL DEFAULT 1,
+            floor_seq bigint NOT NULL DEFAULT 1,
+            events_total bigint NOT NULL DEFAULT 0,
+            checksum_total bigint NOT NULL DEFAULT 0,
+            CONSTRAINT log_heads_order CHECK (floor_seq <= next_seq)
+        ) WITH (fillfactor = 50)
+        """,
+        f"REVOKE INSERT, UPDATE, DELETE ON {service}.log_heads FROM {app}",
+        # how far each consumer says it is; the log is kept until all of them have passed
+        f"""
+        CREATE TABLE {service}.log_readers (
+            reader text NOT NULL,
+            partition smallint NOT NULL,
+            seq bigint NOT NULL,
+            seen_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT log_readers_key PRIMARY KEY (reader, partition)
+        ) WITH (fillfactor = 50)
+        """,
+        f"REVOKE DELETE ON {service}.log_readers FROM {app}",
+        f"REVOKE UPDATE ON {service}.log FROM {system}",
+    )
+
+
+def _cursors(service: str) -> tuple[str, ...]:
+    return (
+        # seq is the last row whose effect is here; the totals are counted from the events themselves
+        f"""
+        CREATE TABLE {service}.cursors (
+            producer text NOT NULL,
+            queue text NOT NULL,
+            partition smallint NOT NULL,
+            seq bigint NOT NULL DEFAULT 0,
+            events_total bigint NOT NULL DEFAULT 0,
+            checksum_total bigint NOT NULL DEFAULT 0,
+            moved_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT cursors_key PRIMARY KEY (producer, queue, partition)
+        ) WITH (fillfactor = 50)
+        """,
+    )
+
+
+def _leases(service: str) -> tuple[str, ...]:
+    return (
+        f"""
+        CREATE TABLE {service}.leases (
+            name text PRIMARY KEY,
+            holder text NOT NULL,
+            expires_at timestamptz NOT NULL
+        ) WITH (fillfactor = 50)
+        """,
+    )
+
+
+def _role_names(service: str) -> tuple[str, str, str]:
+    name = _checked(service)
+    return f"siyu_{name}", f"siyu_{name}_system", f"siyu_{name}_owner"
+
+
+def _role(name: str, options: str) -> str:
+    # another database of the same cluster may be migrating at this moment: losing that race is fine
+    return f"""
+        DO $do$
+        BEGIN
+            BEGIN
+                IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN
+                    CREATE ROLE {name} {options};
+                END IF;
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+        END
+        $do$
+        """
+
+
+def _checked(name: str) -> str:
+    # names go into DDL, where no parameter can: they come from code, and this keeps it so
+    assert _NAME.match(name), f"{name!r} is not a plain lower-case name"
+    return name
+
+
+def _literal(text: str) -> str:
+    assert "\\" not in text, "a role password with a backslash"
+    return text.replace("'", "''").replace("$do$", "")
