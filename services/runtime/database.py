@@ -9,7 +9,7 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar, cast
 
 import asyncpg
@@ -182,7 +182,7 @@ class Database:
     """One service's connections under one role."""
 
     engine: AsyncEngine
-    dsn: str
+    dsn: str = field(repr=False)
     service: str
     role: DatabaseRole
 

@@ -59,7 +59,8 @@ _FORGET = """
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# no slots: `Once[T](…)` would fail on a slotted generic
+@dataclass(frozen=True, kw_only=True)
 class Once(Generic[R]):
     """One mutating call under its request id. `family` is the method family, such as "loyalty.points.hold"."""
 

@@ -40,7 +40,8 @@ class Recorded:
     occurred_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# no slots: `Outbox[T](…)` would fail on a slotted generic
+@dataclass(frozen=True, kw_only=True)
 class Outbox(Generic[E]):
     """A service's outbox: `encode` turns its domain events into what is stored."""
 

@@ -15,9 +15,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    database_url: str = Field(default="postgresql://localhost:5432/siyu", validation_alias="DATABASE_URL")
-    redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL")
-    role_password: str = Field(default="", validation_alias="SIYU_ROLE_PASSWORD")
+    # out of repr(): URLs and secrets must not reach a log or a traceback
+    database_url: str = Field(default="postgresql://localhost:5432/siyu", validation_alias="DATABASE_URL", repr=False)
+    redis_url: str = Field(default="redis://localhost:6379/0", validation_alias="REDIS_URL", repr=False)
+    role_password: str = Field(default="", validation_alias="SIYU_ROLE_PASSWORD", repr=False)
     log_partitions: int = Field(default=8, ge=1, le=256, validation_alias="SIYU_LOG_PARTITIONS")
 
     identity_address: str = Field(default="localhost:50051", validation_alias="SIYU_IDENTITY_ADDRESS")
@@ -28,7 +29,7 @@ class Settings(BaseSettings):
 
     listen: str = Field(default="[::]:50051", validation_alias="SIYU_LISTEN")
     metrics_port: int = Field(default=0, ge=0, le=65535, validation_alias="SIYU_METRICS_PORT")
-    service_secret: str = Field(default="", validation_alias="SIYU_SERVICE_SECRET")
+    service_secret: str = Field(default="", validation_alias="SIYU_SERVICE_SECRET", repr=False)
     pool_size: int = Field(default=8, ge=1, le=200, validation_alias="SIYU_POOL_SIZE")
     batch_lanes: int = Field(default=2, ge=1, le=32, validation_alias="SIYU_BATCH_LANES")
     drain_s: float = Field(default=10.0, ge=0, le=600, validation_alias="SIYU_DRAIN_S")

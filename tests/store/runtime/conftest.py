@@ -1,0 +1,99 @@
+"""A database with the runtime's own tables in two schemas, without any service's."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from services.runtime import schema
+from services.runtime.call import Actor, ActorKind, Call, deadline_in
+from services.runtime.database import Database
+from services.runtime.ids import new_id
+from services.runtime.settings import Settings, role_name
+
+PRODUCER = "commerce"
+CONSUMER = "loyalty"
+PARTITIONS = 2
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+# what a service would have: something to count effects in, under row-level security
+_EFFECTS = """
+    CREATE TABLE {service}.effects (
+        tenant_id uuid NOT NULL,
+        name text NOT NULL,
+        times integer NOT NULL DEFAULT 1,
+        CONSTRAINT effects_key PRIMARY KEY (tenant_id, name),
+        CONSTRAINT effects_bounded CHECK (times < 1000)
+    )
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def runtime_settings(empty_database_url: str, valkey_url: str) -> Settings:
+    """Settings over a database with the runtime's tables for a producer and a consumer."""
+    settings = Settings(
+        database_url=empty_database_url,
+        redis_url=valkey_url,
+        role_password="roles-of-a-test-run",  # noqa: S106 - a cluster on the loopback address
+        log_partitions=PARTITIONS,
+    )
+    connection = await asyncpg.connect(settings.admin_dsn())
+    try:
+        for service in (PRODUCER, CONSUMER):
+            for statement in schema.roles(service, password=settings.role_password):
+                await connection.execute(statement)
+            await connection.execute(f"SET ROLE {role_name(service, 'owner')}")
+            for statement in (
+                *schema.version_1(service),
+                _EFFECTS.format(service=service),
+                *schema.rls(service, "effects"),
+            ):
+                await connection.execute(statement)
+            await connection.execute("RESET ROLE")
+    finally:
+        await connection.close()
+    return settings
+
+
+@pytest_asyncio.fixture
+async def app(runtime_settings: Settings) -> AsyncIterator[Database]:
+    """The producer's application role."""
+    database = Database.open(runtime_settings, service=PRODUCER, pool_size=6)
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture
+async def system(runtime_settings: Settings) -> AsyncIterator[Database]:
+    """The producer's system role."""
+    database = Database.open(runtime_settings, service=PRODUCER, role="system", pool_size=3)
+    yield database
+    await database.close()
+
+
+@pytest_asyncio.fixture
+async def consumer_app(runtime_settings: Settings) -> AsyncIterator[Database]:
+    """The consumer's application role."""
+    database = Database.open(runtime_settings, service=CONSUMER, pool_size=6)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def tenant_id() -> str:
+    """A tenant of this test."""
+    return new_id()
+
+
+def call_of(tenant_id: str, *, timeout_s: float = 30.0, client_id: str = "till-1") -> Call:
+    """A call of a till at noon."""
+    return Call(
+        tenant_id=tenant_id,
+        client_id=client_id,
+        actor=Actor(kind=ActorKind.POS, id=client_id, store_id="S1"),
+        now=NOON,
+        time_zone="Asia/Shanghai",
+        deadline_at=deadline_in(timeout_s),
+    )
