@@ -59,7 +59,7 @@ _log = structlog.get_logger(__name__)
 class RawConnection(Protocol):
     """What we use of an asyncpg connection. Parameters are $1, $2; jsonb goes in as text and comes out decoded."""
 
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """Runs a statement and returns its status, such as "UPDATE 1"."""
         ...
 
@@ -68,16 +68,16 @@ class RawConnection(Protocol):
         command: str,
         args: Sequence[Sequence[Any]],
         *,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> None:
         """Runs a statement once for each row of parameters."""
         ...
 
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:  # noqa: ASYNC109
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:
         """Returns all rows."""
         ...
 
-    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:
         """Returns the first row or None."""
         ...
 
@@ -86,7 +86,7 @@ class RawConnection(Protocol):
         query: str,
         *args: Any,
         column: int = 0,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> Any:
         """Returns one value of the first row."""
         ...

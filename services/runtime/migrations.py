@@ -111,7 +111,7 @@ async def check_migrated(database: Database) -> None:
     head = newest_revision(service)
 
     async def current(connection: Connection) -> str | None:
-        found = await connection.execute(text(f"SELECT version_num FROM {service}.{_VERSION_TABLE}"))  # noqa: S608
+        found = await connection.execute(text(f"SELECT version_num FROM {service}.{_VERSION_TABLE}"))
         return found.scalar_one_or_none()
 
     try:

@@ -151,7 +151,7 @@ def _outbox(service: str) -> tuple[str, ...]:
             horizon xid8 NOT NULL
         )
         """,
-        f"INSERT INTO {service}.relay_horizon (horizon) VALUES ('0')",  # noqa: S608 - the name is checked
+        f"INSERT INTO {service}.relay_horizon (horizon) VALUES ('0')",
         f"REVOKE INSERT, UPDATE, DELETE ON {service}.relay_horizon FROM {app}",
     )
 

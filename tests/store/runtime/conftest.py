@@ -36,7 +36,7 @@ async def runtime_settings(empty_database_url: str, valkey_url: str) -> Settings
     settings = Settings(
         database_url=empty_database_url,
         redis_url=valkey_url,
-        role_password="roles-of-a-test-run",  # noqa: S106 - a cluster on the loopback address
+        role_password="roles-of-a-test-run",
         log_partitions=PARTITIONS,
     )
     connection = await asyncpg.connect(settings.admin_dsn())

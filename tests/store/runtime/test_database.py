@@ -189,7 +189,7 @@ async def test_a_cancelled_task_leaves_no_transaction_behind(runtime_settings: S
 
 async def test_a_full_pool_is_told_as_exhausted(runtime_settings: Settings, tenant_id: str) -> None:
     database = Database.open(runtime_settings, service="commerce", pool_size=1)
-    database.engine.sync_engine.pool._timeout = 0.05  # noqa: SLF001 - five seconds are too long for a test
+    database.engine.sync_engine.pool._timeout = 0.05
     release = asyncio.Event()
     entered = asyncio.Event()
 

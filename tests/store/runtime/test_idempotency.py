@@ -33,7 +33,9 @@ def once(call: Call, request_id: str = "r-1", *, body: bytes = b"100 points", ke
     )
 
 
-def counting(reply: str = "done", *, refusal: DomainError | None = None, pause_s: float = 0.0) -> tuple[Work, list[str]]:
+def counting(
+    reply: str = "done", *, refusal: DomainError | None = None, pause_s: float = 0.0
+) -> tuple[Work, list[str]]:
     """Work with an effect, and the list of its runs."""
     runs: list[str] = []
 
@@ -86,9 +88,7 @@ async def test_another_body_is_refused(app: Database, tenant_id: str) -> None:
 async def test_an_id_is_the_tenants_the_clients_and_the_familys(app: Database, tenant_id: str, other: str) -> None:
     work, runs = counting()
     await once(call_of(tenant_id)).run(app, work)
-    call = call_of(
-        new_id() if other == "tenant" else tenant_id, client_id="till-2" if other == "client" else "till-1"
-    )
+    call = call_of(new_id() if other == "tenant" else tenant_id, client_id="till-2" if other == "client" else "till-1")
     family = "points.capture" if other == "family" else "points.hold"
     again = Once[str](call=call, family=family, request_id="r-1", fingerprint=b"another", encode=str.encode)
     assert await again.run(app, work) == b"done"
