@@ -145,10 +145,12 @@ def _outbox(service: str) -> tuple[str, ...]:
         *rls(service, "outbox"),
         # a use case writes events and never takes one back
         f"REVOKE SELECT, UPDATE, DELETE ON {service}.outbox FROM {app}",
+        # everything below the horizon is in the log; log_id tells this log from another life of the database
         f"""
         CREATE TABLE {service}.relay_horizon (
             only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-            horizon xid8 NOT NULL
+            horizon xid8 NOT NULL,
+            log_id uuid NOT NULL DEFAULT gen_random_uuid()
         )
         """,
         f"INSERT INTO {service}.relay_horizon (horizon) VALUES ('0')",

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from siyu.common.v1 import rule_pb2 as siyu_dot_common_dot_v1_dot_rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siyu/common/v1/feed.proto\x12\x0esiyu.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19siyu/common/v1/rule.proto\"\x90\x01\n\x0eReadLogRequest\x12\x1d\n\tpartition\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\x12\x1a\n\tafter_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\nmax_blocks\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x02(\x00\x12#\n\x0eonly_tenant_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x0fReadLogResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.siyu.common.v1.LogBlock\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\"K\n\x08LogBlock\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x05\"\x11\n\x0fGetHeadsRequest\":\n\x10GetHeadsResponse\x12&\n\x05heads\x18\x01 \x03(\x0b\x32\x17.siyu.common.v1.LogHead\"j\n\x07LogHead\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x14\n\x0c\x65vents_total\x18\x03 \x01(\x03\x12\x16\n\x0e\x63hecksum_total\x18\x04 \x01(\x03\x12\x11\n\tfloor_seq\x18\x05 \x01(\x03\x32\xde\x01\n\x0b\x46\x65\x65\x64Service\x12\x65\n\x07ReadLog\x12\x1e.siyu.common.v1.ReadLogRequest\x1a\x1f.siyu.common.v1.ReadLogResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\x88\'@\x04\x12h\n\x08GetHeads\x12\x1f.siyu.common.v1.GetHeadsRequest\x1a .siyu.common.v1.GetHeadsResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\xd0\x0f@\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siyu/common/v1/feed.proto\x12\x0esiyu.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19siyu/common/v1/rule.proto\"\x90\x01\n\x0eReadLogRequest\x12\x1d\n\tpartition\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\x12\x1a\n\tafter_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\nmax_blocks\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x02(\x00\x12#\n\x0eonly_tenant_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x0fReadLogResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.siyu.common.v1.LogBlock\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\"K\n\x08LogBlock\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x05\"\x80\x01\n\x0fGetHeadsRequest\x12/\n\x06reader\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^([a-z_]+[.][a-z_]+)?$\x12<\n\tpositions\x18\x02 \x03(\x0b\x32\x1e.siyu.common.v1.ReaderPositionB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"E\n\x0eReaderPosition\x12\x1d\n\tpartition\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\x12\x14\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"J\n\x10GetHeadsResponse\x12&\n\x05heads\x18\x01 \x03(\x0b\x32\x17.siyu.common.v1.LogHead\x12\x0e\n\x06log_id\x18\x02 \x01(\t\"j\n\x07LogHead\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x14\n\x0c\x65vents_total\x18\x03 \x01(\x03\x12\x16\n\x0e\x63hecksum_total\x18\x04 \x01(\x03\x12\x11\n\tfloor_seq\x18\x05 \x01(\x03\x32\xde\x01\n\x0b\x46\x65\x65\x64Service\x12\x65\n\x07ReadLog\x12\x1e.siyu.common.v1.ReadLogRequest\x1a\x1f.siyu.common.v1.ReadLogResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\x88\'@\x04\x12h\n\x08GetHeads\x12\x1f.siyu.common.v1.GetHeadsRequest\x1a .siyu.common.v1.GetHeadsResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\xd0\x0f@\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READLOGREQUEST'].fields_by_name['max_blocks']._serialized_options = b'\272H\007\032\005\030\200\002(\000'
   _globals['_READLOGREQUEST'].fields_by_name['only_tenant_id']._loaded_options = None
   _globals['_READLOGREQUEST'].fields_by_name['only_tenant_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_GETHEADSREQUEST'].fields_by_name['reader']._loaded_options = None
+  _globals['_GETHEADSREQUEST'].fields_by_name['reader']._serialized_options = b'\272H\034r\032\030@2\026^([a-z_]+[.][a-z_]+)?$'
+  _globals['_GETHEADSREQUEST'].fields_by_name['positions']._loaded_options = None
+  _globals['_GETHEADSREQUEST'].fields_by_name['positions']._serialized_options = b'\272H\006\222\001\003\020\200\010'
+  _globals['_READERPOSITION'].fields_by_name['partition']._loaded_options = None
+  _globals['_READERPOSITION'].fields_by_name['partition']._serialized_options = b'\272H\007\032\005\030\377\007(\000'
+  _globals['_READERPOSITION'].fields_by_name['seq']._loaded_options = None
+  _globals['_READERPOSITION'].fields_by_name['seq']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_FEEDSERVICE'].methods_by_name['ReadLog']._loaded_options = None
   _globals['_FEEDSERVICE'].methods_by_name['ReadLog']._serialized_options = b'\212\265\030\025\n\013events.read\022\001\006(\210\'@\004'
   _globals['_FEEDSERVICE'].methods_by_name['GetHeads']._loaded_options = None
@@ -51,12 +59,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READLOGRESPONSE']._serialized_end=325
   _globals['_LOGBLOCK']._serialized_start=327
   _globals['_LOGBLOCK']._serialized_end=402
-  _globals['_GETHEADSREQUEST']._serialized_start=404
-  _globals['_GETHEADSREQUEST']._serialized_end=421
-  _globals['_GETHEADSRESPONSE']._serialized_start=423
-  _globals['_GETHEADSRESPONSE']._serialized_end=481
-  _globals['_LOGHEAD']._serialized_start=483
-  _globals['_LOGHEAD']._serialized_end=589
-  _globals['_FEEDSERVICE']._serialized_start=592
-  _globals['_FEEDSERVICE']._serialized_end=814
+  _globals['_GETHEADSREQUEST']._serialized_start=405
+  _globals['_GETHEADSREQUEST']._serialized_end=533
+  _globals['_READERPOSITION']._serialized_start=535
+  _globals['_READERPOSITION']._serialized_end=604
+  _globals['_GETHEADSRESPONSE']._serialized_start=606
+  _globals['_GETHEADSRESPONSE']._serialized_end=680
+  _globals['_LOGHEAD']._serialized_start=682
+  _globals['_LOGHEAD']._serialized_end=788
+  _globals['_FEEDSERVICE']._serialized_start=791
+  _globals['_FEEDSERVICE']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

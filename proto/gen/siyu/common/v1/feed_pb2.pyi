@@ -116,20 +116,57 @@ Global___LogBlock: _TypeAlias = LogBlock  # noqa: Y015
 
 @_typing.final
 class GetHeadsRequest(_message.Message):
-    """Asks for the heads."""
+    """Asks for the heads, and tells where the reader stands."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    READER_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    reader: _builtins.str
+    """Who reads, as "<service>.<queue>"; a registered reader's unread blocks are kept. Empty: nobody to keep them for."""
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReaderPosition]:
+        """The last block that the reader has taken, a partition each."""
+
     def __init__(
         self,
+        *,
+        reader: _builtins.str = ...,
+        positions: _abc.Iterable[Global___ReaderPosition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions", "reader", b"reader"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetHeadsRequest: _TypeAlias = GetHeadsRequest  # noqa: Y015
+
+@_typing.final
+class ReaderPosition(_message.Message):
+    """Where a reader stands in one partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """The partition, from 0."""
+    seq: _builtins.int
+    """The last block that it has taken; 0 before the first."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReaderPosition: _TypeAlias = ReaderPosition  # noqa: Y015
 
 @_typing.final
 class GetHeadsResponse(_message.Message):
@@ -138,6 +175,9 @@ class GetHeadsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADS_FIELD_NUMBER: _builtins.int
+    LOG_ID_FIELD_NUMBER: _builtins.int
+    log_id: _builtins.str
+    """The log's own id (UUID): blocks of another life of the database bear another."""
     @_builtins.property
     def heads(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogHead]:
         """One entry a partition."""
@@ -146,10 +186,11 @@ class GetHeadsResponse(_message.Message):
         self,
         *,
         heads: _abc.Iterable[Global___LogHead] | None = ...,
+        log_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "log_id", b"log_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
