@@ -17,7 +17,7 @@ from services.console.stack.valkey import EmbeddedValkey
 from services.runtime.migrations import migrate
 from services.runtime.settings import SERVICES, Settings
 
-ROLE_PASSWORD = "roles-of-a-test-run"  # noqa: S105 - the cluster lives as long as the run, on the loopback address
+ROLE_PASSWORD = "roles-of-a-test-run"
 TEMPLATE = f"siyu_template_{os.getpid()}"
 
 _numbers = itertools.count(1)

@@ -3,7 +3,7 @@
 import asyncio
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from services.console.stack.program import Probe
 
@@ -16,10 +16,13 @@ def grpc_serves(address: str) -> Probe:
     async def probe() -> bool:
         # A fresh channel each time: a kept one would wait out its reconnection delay.
         async with grpc.aio.insecure_channel(address) as channel:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
             try:
-                reply = await health_pb2_grpc.HealthStub(channel).Check(
-                    health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S
-                )
+                reply = await check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S)
             except grpc.aio.AioRpcError:
                 return False
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

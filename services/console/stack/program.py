@@ -40,7 +40,7 @@ class Program:
 
 
 async def spawn(program: Program) -> asyncio.subprocess.Process:
-    """Starts the process in a session of its own, so that Ctrl-C reaches the supervisor alone; output goes to its log."""
+    """Starts the process in a session of its own, so that Ctrl-C reaches the supervisor alone; it writes to its log."""
     with program.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *program.argv(),

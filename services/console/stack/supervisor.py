@@ -1,4 +1,4 @@
-"""Keeps processes running: starts them, waits until they serve, restarts those that die, stops them in reverse order."""
+"""Keeps processes running: starts them, waits until they serve, restarts the dead, stops all in reverse order."""
 
 import asyncio
 import signal
@@ -78,7 +78,7 @@ class Supervisor:
 
         Raises DidNotStart for the first that isn't ready."""
         self._layer += 1
-        tasks = [asyncio.create_task(self.start(program)) for program in programs]
+        tasks = [asyncio.create_task(self._start(program)) for program in programs]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -90,12 +90,18 @@ class Supervisor:
         """Starts the program, returns when it is ready, and keeps it running from then on.
 
         Raises DidNotStart with the end of its log if it ends or is not ready in time."""
-        assert program.name not in self._running or not self._running[program.name].wanted, f"{program.name} runs"
+        await self.start_all([program])
+
+    async def _start(self, program: Program) -> None:
+        before = self._running.get(program.name)
+        # One that is started anew stays where it was: roles still stop before their database.
+        layer = before.layer if before else self._layer
+        assert before is None or not before.wanted, f"{program.name} runs"
         rotate(program.log)
         patience_ends_s = time.monotonic() + program.start_patience_s
         while True:
             process = await spawn(program)
-            each = Supervised(program=program, process=process, started_at_s=time.monotonic(), layer=self._layer)
+            each = Supervised(program=program, process=process, started_at_s=time.monotonic(), layer=layer)
             self._running[program.name] = each
             try:
                 await _until_ready(each)
@@ -117,13 +123,13 @@ class Supervisor:
             each.ready.clear()
             died_at_s = time.monotonic()
             self._say(f"{each.program.name} {_how(code)}; restarting")
-            await self._revive(each, lived_s=died_at_s - each.started_at_s)
-            if not each.wanted:
+            if not await self._revived(each, lived_s=died_at_s - each.started_at_s):
                 return
             each.ready.set()
             self._say(f"{each.program.name} is back after {time.monotonic() - died_at_s:.1f} s")
 
-    async def _revive(self, each: Supervised, *, lived_s: float) -> None:
+    async def _revived(self, each: Supervised, *, lived_s: float) -> bool:
+        """Starts the process again, as often as it takes. False if it was stopped meanwhile."""
         backoff_s = FIRST_BACKOFF_S if lived_s > STEADY_AFTER_S or each.restarts == 0 else FIRST_BACKOFF_S * 4
         told = False
         while not await _set_within(each.unwanted, backoff_s):
@@ -140,7 +146,8 @@ class Supervisor:
                 await _kill(each.process)
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
             else:
-                return
+                return each.wanted
+        return False
 
     async def until_ready(self, name: str, *, timeout_s: float = 60.0) -> None:
         """Returns when the program serves, which after a kill takes until its restart."""

@@ -1,6 +1,6 @@
 """Postgres refuses to run as root, so under root it is given another identity.
 
-First choice: a user namespace, in which root's own files appear to belong to somebody else; nothing on the disk changes.
+First choice: a user namespace, in which root's files appear to be somebody else's; nothing on the disk changes.
 Where namespaces are forbidden (many containers): a real other user, with data and programs where that user can go.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from services.console.stack.refusals import NotInstalled
 
-# Root's own data for a service, by the Filesystem Hierarchy Standard; /tmp may be emptied, and home is closed to others.
+# Where the Filesystem Hierarchy Standard has services' data; /tmp may be emptied, and home is closed to others.
 SHARED_STATE = Path("/var/lib/siyu")
 
 
@@ -70,7 +70,7 @@ def _home(data: Path) -> Path:
 
 
 def _copied(programs: Path, *, to: Path) -> Path:
-    """Copies the programs with their libraries (the wheel keeps those beside the package) and returns the new folder."""
+    """Copies the programs and their libraries, which the wheel keeps beside the package; returns the new folder."""
     package = programs.parents[1]
     copy = to / "programs"
     if not (copy / "complete").exists():

@@ -1,0 +1,231 @@
+"""The audit across services: each checks its own books, and here their answers are held against each other.
+
+It opens no database. What one service says it sent, another must say it took: per partition the number of events and
+the sum of their checksums agree only if every event was taken exactly once.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.console.stack.local import LocalStack, running_stack
+from services.console.stack.refusals import StackRefused
+from services.console.stack.secrets import installation_secret, load_secrets
+from services.console.stack.settings import StackSettings
+from services.console.tenants import known_tenants
+from services.runtime.settings import SERVICES, Settings
+from siyu.common.v1 import audit_pb2, audit_pb2_grpc
+from siyu.identity.v1 import client_pb2, client_pb2_grpc
+
+AUDITOR = "service:console"
+WAIT_S = 30.0
+POLL_S = 0.25
+CALL_TIMEOUT_S = 300.0
+LOG_IN_TIMEOUT_S = 10.0
+NO_CHECK = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """Who must take every event of whose log."""
+
+    producer: str
+    service: str
+    queue: str
+
+    def __str__(self) -> str:
+        """As people say it."""
+        return f"{self.producer} → {self.service}/{self.queue}"
+
+
+CONSUMERS = (
+    Consumer(producer="commerce", service="loyalty", queue="accrual"),
+    Consumer(producer="commerce", service="campaign", queue="usage"),
+    Consumer(producer="commerce", service="commerce", queue="fulfilment"),
+    Consumer(producer="identity", service="loyalty", queue="members"),
+    Consumer(producer="identity", service="campaign", queue="members"),
+    Consumer(producer="identity", service="commerce", queue="members"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the audit. `lags` where it may only be early: a consumer has not come to the log's end."""
+
+    where: str
+    check: str
+    ok: bool
+    examined: int = 0
+    detail: str = ""
+    lags: bool = False
+
+
+Answers = Mapping[str, audit_pb2.AuditResponse]
+
+
+def compare(answers: Answers, *, consumers: Sequence[Consumer] = CONSUMERS) -> list[Finding]:
+    """What no service can see alone: consumers against logs, and figures that two services both know."""
+    findings = [_consumed(answers, consumer) for consumer in consumers]
+    for name in sorted({name for answer in answers.values() for name in answer.figures}):
+        told = {service: answer.figures[name] for service, answer in answers.items() if name in answer.figures}
+        if len(told) > 1:
+            detail = ", ".join(f"{service} {value:,}" for service, value in told.items())
+            findings.append(
+                Finding(
+                    where=" = ".join(told),
+                    check=name,
+                    ok=len(set(told.values())) == 1,
+                    examined=len(told),
+                    detail=detail,
+                )
+            )
+    return findings
+
+
+def _consumed(answers: Answers, consumer: Consumer) -> Finding:
+    """Whether the consumer took each event of the producer's log exactly once."""
+    positions = {
+        position.partition: position
+        for position in answers[consumer.service].positions
+        if position.producer == consumer.producer and position.queue == consumer.queue
+    }
+    wrong: list[str] = []
+    lags = False
+    examined = 0
+    for head in answers[consumer.producer].log:
+        examined += head.events_total
+        at = positions.get(head.partition, audit_pb2.ConsumerPosition())
+        lags = lags or at.seq < head.seq
+        if at.seq != head.seq:
+            wrong.append(f"partition {head.partition}: at block {at.seq} of {head.seq}")
+        elif at.events_total != head.events_total:
+            wrong.append(f"partition {head.partition}: took {at.events_total} events of {head.events_total}")
+        elif at.checksum_total != head.checksum_total:
+            wrong.append(f"partition {head.partition}: took other events than were sent")
+    if not answers[consumer.producer].log:
+        wrong.append(f"{consumer.producer} tells no log")
+    return Finding(
+        where=str(consumer),
+        check="taken exactly once",
+        ok=not wrong,
+        examined=examined,
+        detail="; ".join(wrong),
+        lags=lags,
+    )
+
+
+def own_findings(answers: Answers) -> list[Finding]:
+    """What each service found in its own schema. A service that checked nothing is a finding itself."""
+    findings: list[Finding] = []
+    for service, answer in answers.items():
+        findings += [
+            Finding(where=service, check=each.check, ok=each.ok, examined=each.examined, detail=each.detail)
+            for each in answer.findings
+        ]
+        if not answer.findings:
+            findings.append(Finding(where=service, check="audits itself", ok=False, detail="it told no finding"))
+    return findings
+
+
+class Auditor:
+    """Asks the services of one installation for one tenant at a time."""
+
+    def __init__(self, *, addresses: Mapping[str, str], client_secret: str) -> None:
+        """`addresses` of the four services' gRPC apis; the secret is that of the console's own client."""
+        self._addresses = addresses
+        self._client_secret = client_secret
+
+    async def audit(self, tenant_id: str, *, wait_s: float = WAIT_S) -> list[Finding]:
+        """All findings for the tenant, after giving consumers up to `wait_s` to come to the ends of the logs."""
+        token = await self._log_in(tenant_id)
+        deadline_s = time.monotonic() + wait_s
+        while time.monotonic() < deadline_s:
+            quick = await self._ask(token, prefix=NO_CHECK)
+            if not any(finding.lags for finding in compare(quick)):
+                break
+            await asyncio.sleep(POLL_S)
+        answers = await self._ask(token, prefix="")
+        return [*own_findings(answers), *compare(answers)]
+
+    async def _log_in(self, tenant_id: str) -> str:
+        async with grpc.aio.insecure_channel(self._addresses["identity"]) as channel:
+            reply = await client_pb2_grpc.TokenServiceStub(channel).IssueToken(
+                client_pb2.IssueTokenRequest(client_id=AUDITOR, client_secret=self._client_secret, tenant_id=tenant_id),
+                timeout=LOG_IN_TIMEOUT_S,
+            )
+        return str(reply.access_token)
+
+    async def _ask(self, token: str, *, prefix: str) -> dict[str, audit_pb2.AuditResponse]:
+        replies = await asyncio.gather(*(self._ask_one(service, token, prefix=prefix) for service in SERVICES))
+        return dict(zip(SERVICES, replies, strict=True))
+
+    async def _ask_one(self, service: str, token: str, *, prefix: str) -> audit_pb2.AuditResponse:
+        async with grpc.aio.insecure_channel(self._addresses[service]) as channel:
+            reply: audit_pb2.AuditResponse = await audit_pb2_grpc.AuditServiceStub(channel).Audit(
+                audit_pb2.AuditRequest(check_prefix=prefix),
+                metadata=(("authorization", f"Bearer {token}"),),
+                timeout=CALL_TIMEOUT_S,
+            )
+            return reply
+
+
+async def audit_stack(stack: LocalStack, *, console: Console, wait_s: float = WAIT_S) -> int:
+    """Audits the tenants that the console made in this stack; prints a table; 0 only if every finding holds."""
+    auditor = Auditor(addresses=stack.addresses, client_secret=stack.client_secret(AUDITOR))
+    return await _audit(auditor, known_tenants(stack.directory), console=console, wait_s=wait_s)
+
+
+async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wait_s: float, console: Console) -> int:
+    """Audits what runs: the local stack of this state directory, or the services that the environment names."""
+    directory = settings.state_directory
+    environment = running_stack(directory)
+    if environment is None:
+        told = Settings()
+        addresses = {service: told.address_of(service) for service in SERVICES}
+        secret = told.service_secret
+        if not secret:
+            raise StackRefused("no stack runs here (`make run` starts one), and SIYU_SERVICE_SECRET names no other")
+    else:
+        addresses = {service: environment[f"SIYU_{service.upper()}_ADDRESS"] for service in SERVICES}
+        secret = installation_secret(load_secrets(directory)["root_secret"], AUDITOR)
+    auditor = Auditor(addresses=addresses, client_secret=secret)
+    return await _audit(auditor, tenants or known_tenants(directory), console=console, wait_s=wait_s)
+
+
+async def _audit(auditor: Auditor, tenants: tuple[str, ...], *, console: Console, wait_s: float) -> int:
+    if not tenants:
+        raise StackRefused("there is no tenant to audit yet: name one with --tenant, or let `make run` make one")
+    failed = 0
+    for tenant_id in tenants:
+        try:
+            findings = await auditor.audit(tenant_id, wait_s=wait_s)
+        except grpc.aio.AioRpcError as error:
+            raise StackRefused(f"a service did not answer the audit: {error.code().name}, {error.details()}") from error
+        show(findings, tenant_id=tenant_id, console=console)
+        failed += sum(not finding.ok for finding in findings)
+    return 1 if failed else 0
+
+
+def show(findings: Sequence[Finding], *, tenant_id: str, console: Console) -> None:
+    """Prints the findings, and the verdict last."""
+    table = Table(title=f"Audit of tenant {tenant_id}", title_justify="left")
+    table.add_column("where")
+    table.add_column("check")
+    table.add_column("rows", justify="right")
+    table.add_column("", justify="center")
+    table.add_column("detail", overflow="fold")
+    for finding in findings:
+        mark = "[green]✓[/green]" if finding.ok else "[bold red]✗[/bold red]"
+        table.add_row(finding.where, finding.check, f"{finding.examined:,}", mark, escape(finding.detail))
+    console.print(table)
+    red = sum(not finding.ok for finding in findings)
+    if red:
+        console.print(f"[bold red]The books do not agree: {red} of {len(findings)} checks failed.[/bold red]")
+    else:
+        console.print(f"[green]The books agree: {len(findings)} checks.[/green]")

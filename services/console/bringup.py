@@ -1,0 +1,71 @@
+"""Brings Siyu up on this machine for a person, shows what runs and how to speak to it."""
+
+import asyncio
+import importlib
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.console import audit
+from services.console.stack.local import LocalStack
+from services.console.stack.settings import StackSettings
+from services.console.stack.supervisor import Say
+
+# The demonstration then takes the two adjacent weeks with the most coupon redemptions.
+DEFAULT_WEEKS = ""
+
+
+async def stay_up(settings: StackSettings, *, console: Console) -> int:
+    """Starts the stack and keeps it until a signal comes; 0 once it was stopped in order."""
+    async with LocalStack(settings, say=_sayer(console)) as stack:
+        show(stack, console=console)
+        return await until_stopped(console)
+
+
+async def demonstrate(settings: StackSettings, *, weeks: str, stay: bool, console: Console) -> int:
+    """Starts the stack, replays sales, reports and audits; 0 only if the books agree (and it was stopped in order)."""
+    async with LocalStack(settings, say=_sayer(console)) as stack:
+        show(stack, console=console)
+        demo = importlib.import_module("services.console.demo.main")
+        reported: int = await demo.run(stack, weeks=weeks, console=console)
+        audited = await audit.audit_stack(stack, console=console)
+        verdict = reported or audited
+        if stay:
+            show_first_calls(stack, console=console)
+            await until_stopped(console)
+    return verdict
+
+
+async def until_stopped(console: Console) -> int:
+    """Waits for a signal."""
+    console.print("[bold]Siyu is up.[/bold] Ctrl-C stops it; the data stay for the next time.")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        console.print("\nstopping")
+        # An orderly stop is what was asked for, and no failure.
+        task = asyncio.current_task()
+        assert task is not None, "it was cancelled, so it is a task"
+        task.uncancel()
+    return 0
+
+
+def show(stack: LocalStack, *, console: Console) -> None:
+    """Prints what runs."""
+    table = Table(title="Siyu on this machine", title_justify="left")
+    for column in ("process", "pid", "address", "log"):
+        table.add_column(column, justify="right" if column == "pid" else "left", overflow="fold")
+    for name, program in stack.programs.items():
+        table.add_row(name, str(stack.pids[name]), program.address, escape(str(program.log)))
+    console.print(table)
+
+
+def show_first_calls(stack: LocalStack, *, console: Console) -> None:
+    """Prints what a person pastes first: a log-in, a REST call, a gRPC call."""
+    demo = importlib.import_module("services.console.demo.main")
+    console.print(escape(demo.first_calls(stack)), soft_wrap=True)
+
+
+def _sayer(console: Console) -> Say:
+    return lambda line: console.print(f"[dim]siyu:[/dim] {escape(line)}", soft_wrap=True)

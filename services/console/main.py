@@ -1,0 +1,141 @@
+"""The `siyu` command: one role of a service, or the whole of Siyu on this machine."""
+
+import asyncio
+import importlib
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from services.console import audit as audits
+from services.console import bringup
+from services.console.stack.refusals import StackRefused
+from services.console.stack.roles import ROLES
+from services.console.stack.settings import StackSettings
+from services.runtime.migrations import migrate as migrate_service
+from services.runtime.settings import SERVICES, Settings
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="siyu",
+    help="Siyu: a retail chain's own members, points, campaigns and orders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+gate = typer.Typer(help="What a rollout would break.", no_args_is_help=True)
+app.add_typer(gate, name="gate")
+console = Console(highlight=False)
+
+
+@app.command()
+def run(
+    service: Annotated[str, typer.Argument(help=f"one of {', '.join(ROLES)}")],
+    role: Annotated[str, typer.Argument(help="api, relay, sweeper, worker (with --queue), or edge")] = "",
+    queue: Annotated[str, typer.Option(help="the queue of a worker, such as accrual")] = "",
+    roles: Annotated[str, typer.Option(help="several roles in one process, such as api,relay,worker:accrual")] = "",
+) -> None:
+    """Run one role of a service, or several in this process; settings come from the environment."""
+    chosen = chosen_roles(service, role=role, queue=queue, roles=roles)
+    package = "gateway" if service == "gateway" else f"services.{service}"
+    module = importlib.import_module(f"{package}.main")
+    process = importlib.import_module("services.runtime.process")
+    sys.exit(process.main(module, chosen, Settings()))
+
+
+@app.command()
+def migrate(service: Annotated[str, typer.Argument(help="a service, or all")] = "all") -> None:
+    """Bring the schemas in DATABASE_URL to this build's revision; safe to repeat, and to run twice at once."""
+    if service not in {*SERVICES, "all"}:
+        raise typer.BadParameter(f"no service {service!r}: {', '.join(SERVICES)} or all")
+    for each in SERVICES if service == "all" else (service,):
+        asyncio.run(migrate_service(Settings(), each))
+        console.print(f"{each}: up to date")
+
+
+@app.command()
+def stack() -> None:
+    """Start all of Siyu on this machine and stay up, without any data of its own."""
+    _to_completion(bringup.stay_up(StackSettings(), console=console))
+
+
+@app.command()
+def demo(
+    weeks: Annotated[
+        str, typer.Option(help="such as 33,34 or 30-35 or all; without it the fortnight with the most coupons")
+    ] = bringup.DEFAULT_WEEKS,
+    *,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="stop at the end, with the audit's verdict as exit code")
+    ] = False,
+) -> None:
+    """Start all of Siyu, replay a grocery chain's sales, report, audit, and stay up."""
+    _to_completion(bringup.demonstrate(StackSettings(), weeks=weeks, stay=not leave, console=console))
+
+
+@app.command()
+def audit(
+    tenant: Annotated[
+        list[str] | None, typer.Option(help="a tenant's id; without it, those the demonstration made")
+    ] = None,
+    wait_s: Annotated[float, typer.Option(help="how long consumers may take to catch up")] = audits.WAIT_S,
+) -> None:
+    """Check the books of the running stack, service by service and across them; exit 0 only if all agree."""
+    _to_completion(audits.audit_running(StackSettings(), tenants=tuple(tenant or ()), wait_s=wait_s, console=console))
+
+
+@app.command()
+def bench(only: Annotated[str, typer.Option(help="the name of one measurement")] = "") -> None:
+    """Measure, print a table and write build/bench.json."""
+    sys.exit(importlib.import_module("tests.bench.main").main(only=only))
+
+
+@gate.command("check")
+def gate_check(
+    files: Annotated[Path | None, typer.Option(help="a folder of manifests, instead of the cluster")] = None,
+    namespace: Annotated[str, typer.Option(help="the namespace that Siyu runs in")] = "siyu",
+) -> None:
+    """Say what a rollout would break: roles missing, ports and probes off, no headroom, migrations not run."""
+    sys.exit(importlib.import_module("k8s.gate.main").main(files=files, namespace=namespace))
+
+
+def chosen_roles(service: str, *, role: str, queue: str, roles: str) -> tuple[str, ...]:
+    """The roles to run; all of the service's if none is named. Raises BadParameter with the names there are."""
+    if service not in ROLES:
+        raise typer.BadParameter(f"no service {service!r}: {', '.join(ROLES)}")
+    named = f"{role}:{queue}" if queue else role
+    chosen = tuple(part for part in (roles or named).split(",") if part) or ROLES[service]
+    for each in chosen:
+        if each not in ROLES[service]:
+            raise typer.BadParameter(f"{service} has no role {each!r}: {', '.join(ROLES[service])}")
+    return chosen
+
+
+def _to_completion(work: Coroutine[Any, Any, int]) -> None:
+    """Runs the work and exits with its code. SIGINT and SIGTERM cancel it, which stops in order all that it started."""
+
+    async def until_signal() -> int:
+        task = asyncio.current_task()
+        assert task is not None, "asyncio.run runs tasks"
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        code = asyncio.run(until_signal())
+    except StackRefused as refused:
+        console.print(f"[red]siyu:[/red] {escape(str(refused))}", soft_wrap=True)
+        code = 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def main() -> None:
+    """The entry point."""
+    app()

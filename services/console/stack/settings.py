@@ -1,0 +1,56 @@
+"""How a local stack is to be: all of it has a default, and all of it can be set by environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.console.stack import ports
+from services.console.stack.roles import Split
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DEFAULT_SPLIT: Split = "service"
+
+
+class StackSettings(BaseSettings):
+    """Ports, split, directory; and servers of one's own instead of embedded ones."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    state_directory: Path = Field(default=REPOSITORY / ".siyu", validation_alias="SIYU_STATE_DIR")
+    split: Split = Field(default=DEFAULT_SPLIT, validation_alias="SIYU_LOCAL_SPLIT")
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    shared_buffers_mb: int = Field(default=512, ge=16, validation_alias="SIYU_POSTGRES_SHARED_BUFFERS_MB")
+    drain_s: float = Field(default=0.5, ge=0, validation_alias="SIYU_DRAIN_S")
+
+    edge_port: int = Field(default=8080, ge=1, le=65535, validation_alias="SIYU_EDGE_PORT")
+    envoy_admin_port: int = Field(default=8081, ge=1, le=65535, validation_alias="SIYU_ENVOY_ADMIN_PORT")
+    gateway_port: int = Field(default=50060, ge=1, le=65535, validation_alias="SIYU_GATEWAY_PORT")
+    identity_port: int = Field(default=50051, ge=1, le=65535, validation_alias="SIYU_IDENTITY_PORT")
+    loyalty_port: int = Field(default=50052, ge=1, le=65535, validation_alias="SIYU_LOYALTY_PORT")
+    campaign_port: int = Field(default=50053, ge=1, le=65535, validation_alias="SIYU_CAMPAIGN_PORT")
+    commerce_port: int = Field(default=50054, ge=1, le=65535, validation_alias="SIYU_COMMERCE_PORT")
+    postgres_port: int = Field(default=15432, ge=1, le=65535, validation_alias="SIYU_POSTGRES_PORT")
+    valkey_port: int = Field(default=16379, ge=1, le=65535, validation_alias="SIYU_VALKEY_PORT")
+
+    def ports(self) -> dict[str, int]:
+        """Each port that the stack itself opens, by the variable that sets it."""
+        needed = {
+            f"SIYU_{name.upper()}": getattr(self, name)
+            for name in type(self).model_fields
+            if name.endswith("_port")
+            and not (name == "postgres_port" and self.database_url)
+            and not (name == "valkey_port" and self.redis_url)
+        }
+        assert len(needed) >= 7, "a port lost its name"
+        return needed
+
+    @classmethod
+    def for_tests(
+        cls, directory: Path, *, split: Split = DEFAULT_SPLIT, shared_buffers_mb: int = 128
+    ) -> "StackSettings":
+        """A stack on free ports in a directory of its own, with its own servers unless the environment names some."""
+        names = [name for name in cls.model_fields if name.endswith("_port")]
+        free = dict(zip(names, ports.pick(len(names)), strict=True))
+        return cls(state_directory=directory, split=split, shared_buffers_mb=shared_buffers_mb, **free)  # type: ignore[arg-type]

@@ -1,0 +1,85 @@
+"""What the console sees when it holds the services' answers against each other."""
+
+import pytest
+
+from services.console.audit import Consumer, compare, own_findings
+from siyu.common.v1 import audit_pb2
+
+ACCRUAL = Consumer(producer="commerce", service="loyalty", queue="accrual")
+
+
+def log(*heads: tuple[int, int, int]) -> audit_pb2.AuditResponse:
+    return audit_pb2.AuditResponse(
+        log=[
+            audit_pb2.LogPosition(partition=number, seq=seq, events_total=events, checksum_total=checksum)
+            for number, (seq, events, checksum) in enumerate(heads)
+        ]
+    )
+
+
+def cursors(*positions: tuple[int, int, int], queue: str = "accrual") -> audit_pb2.AuditResponse:
+    return audit_pb2.AuditResponse(
+        positions=[
+            audit_pb2.ConsumerPosition(
+                producer="commerce",
+                queue=queue,
+                partition=number,
+                seq=seq,
+                events_total=events,
+                checksum_total=checksum,
+            )
+            for number, (seq, events, checksum) in enumerate(positions)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("heads", "positions", "ok", "lags", "detail"),
+    [
+        pytest.param([(3, 70, 9)], [(3, 70, 9)], True, False, "", id="all of it, once"),
+        pytest.param([(3, 70, 9)], [(2, 50, 7)], False, True, "at block 2 of 3", id="not yet at the end"),
+        pytest.param([(3, 70, 9)], [(3, 69, 8)], False, False, "took 69 events of 70", id="one event dropped"),
+        pytest.param([(3, 70, 9)], [(3, 71, 10)], False, False, "took 71 events of 70", id="one event twice"),
+        pytest.param([(3, 70, 9)], [(3, 70, 8)], False, False, "other events", id="one instead of another"),
+        pytest.param([(3, 70, 9)], [], False, True, "at block 0 of 3", id="never begun"),
+        pytest.param([(0, 0, 0)], [], True, False, "", id="nothing to take"),
+        pytest.param(
+            [(1, 1, 1), (2, 4, 5)], [(1, 1, 1), (2, 4, 4)], False, False, "partition 1", id="the second partition"
+        ),
+        pytest.param([(1, 1, 1)], [(2, 2, 2)], False, False, "at block 2 of 1", id="beyond the log's end"),
+        pytest.param([], [], False, False, "commerce tells no log", id="a log that isn't told"),
+    ],
+)
+def test_every_event_is_taken_exactly_once(heads, positions, ok, lags, detail) -> None:
+    (finding,) = compare({"commerce": log(*heads), "loyalty": cursors(*positions)}, consumers=[ACCRUAL])
+    assert (finding.ok, finding.lags) == (ok, lags)
+    assert detail in finding.detail
+    assert bool(finding.detail) == (not ok)
+
+
+def test_another_queues_cursor_does_not_count() -> None:
+    answers = {"commerce": log((1, 5, 5)), "loyalty": cursors((1, 5, 5), queue="members")}
+    (finding,) = compare(answers, consumers=[ACCRUAL])
+    assert not finding.ok
+
+
+@pytest.mark.parametrize(
+    ("loyalty", "ok"), [pytest.param(100, True, id="to the unit"), pytest.param(101, False, id="one unit off")]
+)
+def test_a_figure_that_two_services_know_must_agree(loyalty, ok) -> None:
+    answers = {
+        "commerce": audit_pb2.AuditResponse(figures={"orders_paid": 100, "stock": 7}),
+        "loyalty": audit_pb2.AuditResponse(figures={"orders_paid": loyalty}),
+    }
+    (finding,) = compare(answers, consumers=[])
+    assert (finding.check, finding.ok) == ("orders_paid", ok)
+    assert finding.where == "commerce = loyalty"
+
+
+def test_a_service_that_checks_nothing_is_red() -> None:
+    found = audit_pb2.AuditFinding(check="points.sum", ok=True, examined=5)
+    answers = {"loyalty": audit_pb2.AuditResponse(findings=[found]), "campaign": audit_pb2.AuditResponse()}
+    assert [(finding.where, finding.ok) for finding in own_findings(answers)] == [
+        ("loyalty", True),
+        ("campaign", False),
+    ]
