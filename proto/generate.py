@@ -1,16 +1,20 @@
 """Generates `proto/gen` from the contracts: messages, stubs and their types.
 
 `buf.validate` has no .proto in any wheel, so its descriptor is taken from protovalidate's and handed to protoc as a
-descriptor set. `--image FILE` writes the whole image instead, for buf and for Envoy's transcoder.
+descriptor set. Comments are not in generated code, so they are written beside it (`comments.json`), for the OpenAPI
+document. `--image FILE` writes the whole image instead, for buf.
 """
 
 import argparse
 import importlib
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc_tools
 from google.protobuf import descriptor_pb2
@@ -56,7 +60,7 @@ def run(*arguments: str) -> None:
 
 
 def generate(into: Path) -> None:
-    """Writes the Python of every contract below `into`."""
+    """Writes the Python of every contract below `into`, and the contracts' comments."""
     with tempfile.TemporaryDirectory() as scratch:
         imports = dependencies(Path(scratch))
         binaries = Path(sys.executable).parent
@@ -74,10 +78,37 @@ def generate(into: Path) -> None:
         if "Stub" not in stub.read_text():  # a contract without services has no stubs
             stub.unlink()
             stub.with_suffix(".pyi").unlink()
+    (into / "comments.json").write_text(json.dumps(comments(), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def comments() -> dict[str, str]:
+    """The leading comment of every service, RPC, message, field, enum and value, by its full name."""
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "image.binpb"
+        image(whole)
+        files = descriptor_pb2.FileDescriptorSet.FromString(whole.read_bytes()).file
+    found: dict[str, str] = {}
+    for file in files:
+        if file.package.startswith("siyu."):
+            for location in file.source_code_info.location:
+                if location.leading_comments and len(location.path) >= 2:
+                    lines = location.leading_comments.strip().splitlines()
+                    found[full_name(file, location.path)] = "\n".join(line.strip() for line in lines)
+    return found
+
+
+def full_name(file: descriptor_pb2.FileDescriptorProto, path: Sequence[int]) -> str:
+    """The full name of what a source location's path leads to: pairs of field number and index, from the file down."""
+    names = [file.package]
+    at: Any = file
+    for number, index in zip(path[::2], path[1::2], strict=True):
+        at = getattr(at, at.DESCRIPTOR.fields_by_number[number].name)[index]
+        names.append(at.name)
+    return ".".join(names)
 
 
 def image(out: Path) -> None:
-    """Writes one self-contained descriptor set with comments: buf lints it and Envoy transcodes by it."""
+    """Writes one self-contained descriptor set with comments: buf lints it."""
     with tempfile.TemporaryDirectory() as scratch:
         imports = dependencies(Path(scratch))
         run(
