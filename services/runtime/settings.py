@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     service_secret: str = Field(default="", validation_alias="SIYU_SERVICE_SECRET", repr=False)
     pool_size: int = Field(default=8, ge=1, le=200, validation_alias="SIYU_POOL_SIZE")
     batch_lanes: int = Field(default=2, ge=1, le=32, validation_alias="SIYU_BATCH_LANES")
+    log_level: str = Field(default="INFO", validation_alias="SIYU_LOG_LEVEL")
+    trace_ratio: float = Field(default=0.0, ge=0, le=1, validation_alias="SIYU_TRACE_RATIO")
+    otlp_endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     drain_s: float = Field(default=10.0, ge=0, le=600, validation_alias="SIYU_DRAIN_S")
 
     def address_of(self, service: str) -> str:

@@ -1,0 +1,72 @@
+"""How much a role takes on at once: an adaptive limit of calls in flight, and the order in which they are shed.
+
+The limit follows additive increase, multiplicative decrease on the time that calls wait for the event loop: a role
+that is saturated sees its own loop lag first, whatever the calls do. What is cheapest to lose goes first.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from services.runtime.errors import Exhausted
+from siyu.common.v1 import rule_pb2
+
+INITIAL = 512
+FLOOR = 64
+CEILING = 4096
+LAG_TARGET_S = 0.1
+PROBE_S = 0.05
+INCREASE = 16
+DECREASE = 0.8
+RETRY_AFTER_S = 0.5
+
+# the share of the limit that each class may fill; NEVER has a hard stop only, far above
+SHARE: Mapping[int, float] = {
+    rule_pb2.SHEDDING_REPORT: 0.5,
+    rule_pb2.SHEDDING_READ: 0.7,
+    rule_pb2.SHEDDING_QUOTE: 0.8,
+    rule_pb2.SHEDDING_WRITE: 1.0,
+    rule_pb2.SHEDDING_NEVER: 8.0,
+}
+
+
+@dataclass(slots=True)
+class AdaptiveLimit:
+    """Calls in flight in this process. `limit` moves between FLOOR and CEILING by the loop's lag."""
+
+    limit: float = INITIAL
+    in_flight: int = 0
+    shed: dict[int, int] = field(default_factory=dict)
+
+    @contextmanager
+    def entered(self, shedding: int) -> Iterator[None]:
+        """Counts a call in. Raises Exhausted (OVERLOADED) when its class has no room left."""
+        if self.in_flight >= self.limit * SHARE[shedding]:
+            self.shed[shedding] = self.shed.get(shedding, 0) + 1
+            raise Exhausted(
+                "too much at once; come back in a moment",
+                reason="OVERLOADED",
+                subject="calls",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def observe(self, lag_s: float) -> None:
+        """Moves the limit by one measurement of the loop's lag."""
+        if lag_s > LAG_TARGET_S:
+            self.limit = max(FLOOR, self.limit * DECREASE)
+        elif self.in_flight > self.limit / 2:
+            self.limit = min(CEILING, self.limit + INCREASE)
+
+    async def follow(self) -> None:
+        """Measures the loop's lag until cancelled."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(PROBE_S)
+            self.observe(time.monotonic() - before - PROBE_S)

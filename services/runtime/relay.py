@@ -1,0 +1,324 @@
+"""The relay gives events their numbers: it moves them from the outbox to the log, and pushes the log to Redis.
+
+Transactions commit out of the order of anything they can write, so the relay takes every row whose transaction is
+older than the oldest that still runs: nothing can appear below that horizon any more. It never cuts that set, since an
+aggregate's second event can carry the smaller transaction id. The log in Postgres is the record; Redis may lose what
+it likes.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from services.runtime.database import EVERY_TENANT, Database, Lane, RawConnection
+from services.runtime.errors import DomainError
+from services.runtime.leases import Lease, pause
+from services.runtime.log import Block, Entry, Head, arrange, load_heads
+
+SHORTEST_PAUSE_S = 0.005
+LONGEST_PAUSE_S = 0.05
+OUTAGE_PAUSE_S = 0.5
+LEASE_S = 5.0
+STUCK_AFTER_S = 10.0
+LOOK_FOR_STUCK_S = 5.0
+ROUND_TIMEOUT_S = 60.0
+STREAM_BLOCKS = 1000
+PUSH_QUEUE_BLOCKS = 4096
+PUSH_AT_ONCE = 64
+REDIS_TIMEOUT_S = 1.0
+
+EVENTS = Counter("siyu_relay_events_total", "Events given a number", ["service"])
+UNPUSHED = Counter("siyu_relay_unpushed_blocks_total", "Blocks that Redis did not take", ["service"])
+OLDEST_S = Gauge("siyu_relay_oldest_event_seconds", "Age of the oldest event without a number", ["service"])
+
+_log = structlog.get_logger(__name__)
+
+_HORIZON = """
+    SELECT horizon::text::bigint AS seen,
+           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS next,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest,
+           log_id::text
+    FROM relay_horizon
+"""
+_COLUMNS = """
+    tenant_id::text, event_id::text, type, aggregate_type, aggregate_id, version, partition, payload, occurred_at,
+    posted_at, trace
+"""
+_IS_WAITING = """
+    SELECT EXISTS (
+        SELECT FROM outbox
+        WHERE xid >= (SELECT horizon FROM relay_horizon) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+    )
+"""
+_TAKE = f"DELETE FROM outbox WHERE xid >= $1::text::xid8 AND xid < $2::text::xid8 RETURNING {_COLUMNS}"
+# after a restore from a dump the transaction ids start anew: what is visible then is finished, whatever its number
+_TAKE_ALL = f"DELETE FROM outbox WHERE xid < $1::text::xid8 OR xid >= $2::text::xid8 RETURNING {_COLUMNS}"
+_MOVE_HORIZON = "UPDATE relay_horizon SET horizon = $2::text::xid8 WHERE horizon = $1::text::xid8"
+_MAKE_HEADS = "INSERT INTO log_heads (partition) SELECT unnest($1::smallint[]) ON CONFLICT (partition) DO NOTHING"
+_MOVE_HEAD = """
+    UPDATE log_heads
+    SET next_seq = $3, events_total = $4, checksum_total = $5
+    WHERE partition = $1 AND next_seq = $2
+"""
+_APPEND = """
+    INSERT INTO log (partition, seq, tenant_id, events, payload, events_total, checksum_total)
+    SELECT *
+    FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::int[], $5::bytea[], $6::bigint[], $7::bigint[])
+"""
+_OLDEST = "SELECT extract(epoch FROM clock_timestamp() - min(posted_at))::float8 FROM outbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Rows of a service's own that say all of an event, so that its hot path writes no outbox row.
+
+    `query` selects the outbox's columns, in the names of `log.Entry`, for rows whose `xid` (xid8) is at least
+    `$1::text::xid8` and less than `$2::text::xid8`; `is_waiting` selects whether there is any above the horizon.
+    """
+
+    query: str
+    is_waiting: str
+
+
+class FencedError(Exception):
+    """Another relay moved the horizon or a head first; this one's transaction is undone."""
+
+
+def stream_of(service: str, partition: int) -> str:
+    """The name of the Redis stream of a partition."""
+    return f"siyu:{service}:{partition}"
+
+
+def redis_client(url: str, *, timeout_s: float) -> "Redis[Any]":
+    """A client of one user, that neither waits long nor tries twice: whoever uses it has another way."""
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+    )
+
+
+class Relay:
+    """One service's relay. Several may run: a lease lets one work, and the numbers fence the others."""
+
+    def __init__(self, *, database: Database, redis_url: str, holder: str, sources: Sequence[Source] = ()) -> None:
+        """`database` is on the system role; `holder` names this process."""
+        assert database.role == "system", "the relay reads every tenant's events"
+        self._service = database.service
+        self._database = database
+        self._sources = tuple(sources)
+        self._lease = Lease(database=database, name="relay", holder=holder, ttl_s=LEASE_S)
+        self._pusher = _Pusher(self._service, redis_url)
+        self._looked_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relays until told to stop."""
+        lane = await self._database.lane()
+        pushing = asyncio.create_task(self._pusher.run(stop))
+        try:
+            while await self._lease.wait(stop):
+                await self._while_leased(lane, stop)
+            with contextlib.suppress(DomainError):
+                await self._lease.give_back()
+        finally:
+            await pushing
+            await lane.close()
+
+    async def drain(self) -> int:
+        """Numbers what can be numbered now, without Redis; how many events it was. For tests and tools."""
+        lane = await self._database.lane()
+        try:
+            _log_id, blocks = await self._round(lane)
+        finally:
+            await lane.close()
+        return sum(block.events for block in blocks)
+
+    async def _while_leased(self, lane: Lane, stop: asyncio.Event) -> None:
+        renew_at = time.monotonic() + LEASE_S / 3
+        rest_s = SHORTEST_PAUSE_S
+        while not stop.is_set():
+            now = time.monotonic()
+            if now >= renew_at:
+                if not await self._lease.take():
+                    return
+                renew_at = now + LEASE_S / 3
+            try:
+                moved = await self._step(lane)
+            except DomainError as away:
+                _log.warning("the relay waits for the database", service=self._service, reason=away.reason)
+                await pause(stop, OUTAGE_PAUSE_S)
+                continue
+            except FencedError:
+                _log.warning("another relay was first", service=self._service)
+                return
+            rest_s = SHORTEST_PAUSE_S if moved else min(rest_s * 2, LONGEST_PAUSE_S)
+            await pause(stop, rest_s)
+
+    async def _step(self, lane: Lane) -> bool:
+        await self._look_for_stuck(lane)
+        questions = [_IS_WAITING, *(source.is_waiting for source in self._sources)]
+        if not await lane.fetchval(" UNION ALL ".join(questions) + " ORDER BY 1 DESC LIMIT 1"):
+            return False
+        log_id, blocks = await self._round(lane)
+        self._pusher.offer(log_id, blocks)
+        return bool(blocks)
+
+    async def _round(self, lane: Lane) -> tuple[str, tuple[Block, ...]]:
+        """One transaction: takes what lies between the horizons, numbers it, moves the horizon."""
+        async with lane.transaction(EVERY_TENANT, timeout_s=ROUND_TIMEOUT_S) as connection:
+            horizon = await connection.fetchrow(_HORIZON)
+            seen, following = horizon["seen"], horizon["next"]
+            entries = await self._take(connection, seen, following, horizon["newest"])
+            blocks: tuple[Block, ...] = ()
+            if entries:
+                heads = await _heads_of(connection, entries)
+                blocks = arrange(entries, heads)
+                await _append(connection, heads, blocks)
+                _fence(await connection.execute(_MOVE_HORIZON, str(seen), str(following)))
+        EVENTS.labels(self._service).inc(len(entries))
+        return horizon["log_id"], blocks
+
+    async def _take(self, connection: RawConnection, seen: int, following: int, newest: int) -> list[Entry]:
+        if seen > newest:
+            _log.error("the database was restored: relaying what it holds", service=self._service, horizon=seen)
+            rows = await connection.fetch(_TAKE_ALL, str(following), str(newest))
+            seen = 0
+        else:
+            rows = await connection.fetch(_TAKE, str(seen), str(following))
+        for source in self._sources:
+            rows += await connection.fetch(source.query, str(seen), str(following))
+        return [Entry(**row) for row in rows]
+
+    async def _look_for_stuck(self, lane: Lane) -> None:
+        now = time.monotonic()
+        if now < self._looked_at + LOOK_FOR_STUCK_S:
+            return
+        self._looked_at = now
+        oldest_s: float = await lane.fetchval(_OLDEST) or 0.0
+        OLDEST_S.labels(self._service).set(oldest_s)
+        if oldest_s > STUCK_AFTER_S:
+            _log.error("events wait behind a long transaction", service=self._service, oldest_s=round(oldest_s, 1))
+
+
+async def _heads_of(connection: RawConnection, entries: Sequence[Entry]) -> dict[int, Head]:
+    heads = await load_heads(connection)
+    missing = sorted({entry.partition for entry in entries} - heads.keys())
+    if missing:
+        await connection.execute(_MAKE_HEADS, missing)
+        heads |= {partition: Head(partition=partition) for partition in missing}
+    return heads
+
+
+async def _append(connection: RawConnection, heads: dict[int, Head], blocks: Sequence[Block]) -> None:
+    await connection.execute(
+        _APPEND,
+        [block.partition for block in blocks],
+        [block.seq for block in blocks],
+        [block.tenant_id for block in blocks],
+        [block.events for block in blocks],
+        [block.payload for block in blocks],
+        [block.events_total for block in blocks],
+        [block.checksum_total for block in blocks],
+    )
+    last = {block.partition: block for block in blocks}
+    for partition, block in last.items():
+        moved = await connection.execute(
+            _MOVE_HEAD, partition, heads[partition].seq + 1, block.seq + 1, block.events_total, block.checksum_total
+        )
+        _fence(moved)
+
+
+def _fence(status: str) -> None:
+    if status != "UPDATE 1":
+        raise FencedError(status)
+
+
+class _Pusher:
+    """Pushes blocks to the streams, in order, as fast as Redis takes them; what it does not take is dropped.
+
+    A consumer that misses a number reads it from the log, so nothing here may hold up the relay.
+    """
+
+    def __init__(self, service: str, redis_url: str) -> None:
+        self._service = service
+        self._redis = redis_client(redis_url, timeout_s=REDIS_TIMEOUT_S)
+        self._queue: deque[tuple[str, Block]] = deque()
+        self._offered = asyncio.Event()
+
+    def offer(self, log_id: str, blocks: Sequence[Block]) -> None:
+        """Queues blocks; the oldest fall out when too many wait."""
+        self._queue.extend((log_id, block) for block in blocks)
+        while len(self._queue) > PUSH_QUEUE_BLOCKS:
+            self._queue.popleft()
+            UNPUSHED.labels(self._service).inc()
+        if self._queue:
+            self._offered.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Pushes until told to stop and nothing waits."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while self._queue or not stop.is_set():
+                if not self._queue:
+                    self._offered.clear()
+                    offered = asyncio.create_task(self._offered.wait())
+                    await asyncio.wait((offered, stopping), return_when=asyncio.FIRST_COMPLETED)
+                    offered.cancel()
+                    continue
+                count = min(len(self._queue), PUSH_AT_ONCE)
+                await self._push([self._queue.popleft() for _ in range(count)])
+        finally:
+            stopping.cancel()
+            with contextlib.suppress(RedisError, OSError):
+                await self._redis.aclose()
+
+    async def _push(self, blocks: Sequence[tuple[str, Block]]) -> None:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for log_id, block in blocks:
+                    _add(pipeline, self._service, log_id, block)
+                results = await pipeline.execute(raise_on_error=False)
+            refused = [pushed for pushed, result in zip(blocks, results, strict=True) if isinstance(result, Exception)]
+            if refused:
+                await self._push_past_strangers(refused)
+        except (RedisError, OSError, TimeoutError) as error:
+            UNPUSHED.labels(self._service).inc(len(blocks))
+            _log.warning("Redis took no events", service=self._service, blocks=len(blocks), error=str(error))
+
+    async def _push_past_strangers(self, refused: Sequence[tuple[str, Block]]) -> None:
+        """A stream whose newest block is of another log is dropped; a number that is there already stays."""
+        by_partition: dict[int, list[tuple[str, Block]]] = defaultdict(list)
+        for log_id, block in refused:
+            by_partition[block.partition].append((log_id, block))
+        for partition, pushed in by_partition.items():
+            stream = stream_of(self._service, partition)
+            newest = await self._redis.xrevrange(stream, count=1)
+            if newest and newest[0][1].get(b"log") == pushed[0][0].encode():
+                continue
+            await self._redis.delete(stream)
+            for log_id, block in pushed:
+                with contextlib.suppress(ResponseError):
+                    await _add(self._redis, self._service, log_id, block)
+
+
+def _add(redis: Any, service: str, log_id: str, block: Block) -> Any:
+    return redis.xadd(
+        stream_of(service, block.partition),
+        {"log": log_id, "tenant": block.tenant_id, "events": block.events, "payload": block.payload},
+        id=f"{block.seq}-0",
+        maxlen=STREAM_BLOCKS,
+        approximate=True,
+    )
