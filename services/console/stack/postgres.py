@@ -12,7 +12,7 @@ import asyncpg
 from services.console.stack.ports import LOOPBACK
 from services.console.stack.program import Probe, Program, plain_environment
 from services.console.stack.refusals import DidNotStart, NotInstalled
-from services.console.stack.unprivileged import Identity, identity_for
+from services.console.stack.unprivileged import SHARED_STATE, Identity, identity_for
 from services.console.stack.wheels import postgres_programs
 
 SUPERUSER = "postgres"
@@ -60,13 +60,20 @@ class EmbeddedPostgres:
 
     @classmethod
     def prepare(
-        cls, directory: Path, *, port: int, password: str, shared_buffers_mb: int, log: Path
+        cls,
+        directory: Path,
+        *,
+        port: int,
+        password: str,
+        shared_buffers_mb: int,
+        log: Path,
+        shared_state: Path = SHARED_STATE,
     ) -> "EmbeddedPostgres":
         """Makes the cluster below `directory` unless there is one already; the password counts from then on.
 
         Raises NotInstalled without programs, or if the cluster was made by another major version."""
         programs = postgres_programs()
-        identity = identity_for(directory, programs=programs)
+        identity = identity_for(directory, programs=programs, shared_state=shared_state)
         postgres = cls(identity=identity, port=port, password=password, shared_buffers_mb=shared_buffers_mb, log=log)
         if (identity.data / "PG_VERSION").exists():
             postgres._require_same_version()
@@ -108,11 +115,12 @@ class EmbeddedPostgres:
         partial = data.with_name(f"{data.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         self.identity.claim(partial)
+        password = self.identity.write(data.with_name(f"{data.name}.password"), self.password)
         arguments = (
             f"--pgdata={partial}",
             f"--username={SUPERUSER}",
             "--auth=scram-sha-256",
-            "--pwfile=/dev/stdin",
+            f"--pwfile={password}",
             "--encoding=UTF8",
             "--locale=C",
             "--locale-provider=builtin",
@@ -121,13 +129,14 @@ class EmbeddedPostgres:
         )
         done = subprocess.run(
             (*self.identity.prefix, str(self.identity.programs / "initdb"), *arguments),
-            input=self.password.encode(),
+            stdin=subprocess.DEVNULL,
             env=plain_environment(),
             cwd="/",
             capture_output=True,
             check=False,
             timeout=INITDB_TIMEOUT_S,
         )
+        password.unlink()
         if done.returncode != 0:
             raise DidNotStart(f"initdb could not make {data}:\n{done.stderr.decode(errors='replace').strip()}")
         partial.rename(data)

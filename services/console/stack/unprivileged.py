@@ -34,39 +34,46 @@ class Identity:
         if self.owner is not None:
             os.chown(folder, *self.owner)
 
+    def write(self, file: Path, text: str) -> Path:
+        """Writes a file that this identity can read, and nobody else."""
+        file.touch(mode=0o600)
+        file.write_text(text)
+        if self.owner is not None:
+            os.chown(file, *self.owner)
+        return file
 
-def identity_for(data: Path, *, programs: Path) -> Identity:
+
+def identity_for(data: Path, *, programs: Path, shared_state: Path = SHARED_STATE) -> Identity:
     """The identity that Postgres accepts: ourselves, a namespace, or another user.
 
+    That other user's data and programs move below `shared_state` if it can't go where ours are.
     Raises NotInstalled if root has neither of the last two."""
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return Identity(prefix=(), data=data, programs=programs)
     nobody = _ordinary_user()
     namespace = ("unshare", "--user", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}", "--")
-    settled_elsewhere = _home(data).joinpath("data").exists() or (data.exists() and data.stat().st_uid != 0)
+    home = shared_state / hashlib.sha256(str(data).encode()).hexdigest()[:16]
+    settled_elsewhere = (home / "data").exists() or (data.exists() and data.stat().st_uid != os.geteuid())
     if not settled_elsewhere and _works((*namespace, str(programs / "postgres"), "--version")):
         return Identity(prefix=namespace, data=data, programs=programs)
-    return _other_user(nobody, data=data, programs=programs)
+    return _other_user(nobody, data=data, programs=programs, home=home)
 
 
-def _other_user(user: pwd.struct_passwd, *, data: Path, programs: Path) -> Identity:
+def _other_user(user: pwd.struct_passwd, *, data: Path, programs: Path, home: Path) -> Identity:
     switch = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--")
-    home = _home(data)
     if not _works((*switch, str(programs / "postgres"), "--version")):
         programs = _copied(programs, to=home)
     owner = (user.pw_uid, user.pw_gid)
     if not _works((*switch, "test", "-x", str(data.parent))):
         data = home / "data"
+        home.mkdir(parents=True, exist_ok=True)
+        _open_to_all(home.parent, home)
     if not _works((*switch, str(programs / "postgres"), "--version")):
         raise NotInstalled(
             "Postgres runs neither in a user namespace nor as another user: start Siyu as an ordinary user, "
             "or give it a server with DATABASE_URL=… and REDIS_URL=…"
         )
     return Identity(prefix=switch, data=data, programs=programs, owner=owner)
-
-
-def _home(data: Path) -> Path:
-    return SHARED_STATE / hashlib.sha256(str(data).encode()).hexdigest()[:16]
 
 
 def _copied(programs: Path, *, to: Path) -> Path:
@@ -79,9 +86,13 @@ def _copied(programs: Path, *, to: Path) -> Path:
             if part.exists():
                 shutil.copytree(part, copy / part.name)
         (copy / "complete").touch()
-    for folder in (SHARED_STATE, to, copy):
-        folder.chmod(0o755)
+    _open_to_all(to.parent, to, copy)
     return copy / package.name / programs.relative_to(package)
+
+
+def _open_to_all(*folders: Path) -> None:
+    for folder in folders:
+        folder.chmod(0o755)
 
 
 def _has_name(uid: int) -> bool:
