@@ -11,6 +11,18 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 GRACE = "grace"
+_HOLD_REFUSALS = {
+    "HELD": "HOLD_EXISTS",
+    "CAPTURED": "HOLD_CAPTURED",
+    "VOIDED": "HOLD_VOIDED",
+    "EXPIRED": "HOLD_EXPIRED",
+    "TOMBSTONE": "HOLD_VOIDED",
+}
+
+
+def thirty_days(now: datetime) -> datetime:
+    """When points expire that came back too late for their lot."""
+    return now + timedelta(days=30)
 
 
 class Pool(NamedTuple):
@@ -82,7 +94,7 @@ class PointsModel:
 
     now: datetime
     debt_allowed: bool = True
-    grace: timedelta = timedelta(days=30)
+    grace: Callable[[datetime], datetime] = thirty_days
     debt_funder: str = "brand"
     lots: dict[Pool, list[Lot]] = field(default_factory=dict)
     earnings: dict[str, Earning] = field(default_factory=dict)
@@ -162,7 +174,7 @@ class PointsModel:
     def hold(self, hold_id: str, points: int, *, debt_allowed: bool = False) -> None:
         """Draws the points that expire first. Refuses INSUFFICIENT_POINTS; an off-line sale goes into debt."""
         if hold_id in self.holds:
-            raise Refusal("HOLD_VOIDED" if self.holds[hold_id].state == "TOMBSTONE" else "HOLD_EXISTS")
+            raise Refusal(_HOLD_REFUSALS[self.holds[hold_id].state])
         missing = points - self.available
         if missing > 0 and not debt_allowed:
             raise Refusal("INSUFFICIENT_POINTS", missing)
@@ -177,7 +189,7 @@ class PointsModel:
         hold = self._open(hold_id)
         kept = hold.points if points is None else points
         if kept > hold.points:
-            raise Refusal("CAPTURE_EXCEEDS_HOLD")
+            raise Refusal("HOLD_TOO_SMALL")
         self._return("void", hold, "held", hold.points - kept)
         hold.state = "CAPTURED"
         for pool, drawn in hold.draws:
@@ -187,6 +199,7 @@ class PointsModel:
     def void(self, hold_id: str) -> None:
         """Returns the hold's points; a void before its hold leaves a tombstone."""
         if hold_id not in self.holds:
+            # so that the late hold is refused
             self.holds[hold_id] = Hold(state="TOMBSTONE", draws=[])
             return
         self._end(hold_id, "VOIDED")
@@ -290,7 +303,7 @@ class PointsModel:
 
     def _grace(self, reason: str, funder: str, source: str, points: int) -> None:
         if points:
-            self._post(reason, Pool(funder, GRACE), source, points, self.now + self.grace)
+            self._post(reason, Pool(funder, GRACE), source, points, self.grace(self.now))
 
     def _take(self, earning: Earning, points: int) -> int:
         earning.taken += points
@@ -322,7 +335,7 @@ class PointsModel:
         if hold is None:
             raise Refusal("HOLD_NOT_FOUND")
         if hold.state != "HELD":
-            raise Refusal("HOLD_VOIDED" if hold.state == "TOMBSTONE" else f"HOLD_{hold.state}")
+            raise Refusal(_HOLD_REFUSALS[hold.state])
         return hold
 
     def _end(self, hold_id: str, state: str) -> None:

@@ -1,0 +1,244 @@
+-- Many accounts in one transaction. Statements are separate on purpose: each sees what was committed before the locks.
+
+-- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, posts what is due.
+-- Returns the members whose accounts they are now.
+CREATE FUNCTION enter(p_tenant uuid, p_now timestamptz, p_currencies text[], INOUT members uuid[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_wanted bigint;
+    v_found bigint;
+    v_merged boolean;
+    v_due boolean;
+    v_account record;
+BEGIN
+    LOOP
+        WITH wanted AS MATERIALIZED (
+            SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c)
+        ), locked AS MATERIALIZED (
+            SELECT a.merged_into, a.due_at
+            FROM wanted JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = m AND a.point_currency = c
+            ORDER BY a.member_id, a.point_currency
+            FOR UPDATE OF a
+        )
+        SELECT (SELECT count(*) FROM wanted), count(*), bool_or(merged_into IS NOT NULL), bool_or(due_at <= p_now)
+        INTO v_wanted, v_found, v_merged, v_due
+        FROM locked;
+        IF v_found < v_wanted THEN
+            INSERT INTO accounts (tenant_id, member_id, point_currency, merged_into)
+            SELECT p_tenant, x.m, x.c, l.member_id
+            FROM (SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c)) x
+            LEFT JOIN aliases l ON l.tenant_id = p_tenant AND l.alias_id = x.m
+            ORDER BY x.m, x.c
+            ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING;
+        ELSIF v_merged THEN
+            SELECT array_agg(coalesce(a.merged_into, x.m) ORDER BY x.ord) INTO members
+            FROM unnest(members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
+            JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c;
+        ELSE
+            EXIT;
+        END IF;
+    END LOOP;
+    IF v_due THEN
+        FOR v_account IN
+            SELECT DISTINCT a.member_id, a.point_currency
+            FROM unnest(members, p_currencies) AS x(m, c)
+            JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c
+            WHERE a.due_at <= p_now
+            ORDER BY 1, 2
+        LOOP
+            PERFORM settle(p_tenant, v_account.member_id, v_account.point_currency, p_now);
+        END LOOP;
+    END IF;
+END $$;
+
+-- Posts earnings of accounts that are entered: pending where `matures` is set and not past, else as lots.
+-- Those with `keeps` can be taken back. Returns, item by item, what is available right after and what repaid debt.
+CREATE FUNCTION post_points(
+    p_tenant uuid, p_now timestamptz, p_post boolean[], p_members uuid[], p_currencies text[], p_classes integer[],
+    p_entries uuid[], p_points bigint[], p_expires timestamptz[], p_matures timestamptz[], p_occurred timestamptz[],
+    p_orders text[], p_reasons text[], p_stores text[], p_channels text[], p_keeps boolean[],
+    OUT versions bigint[], OUT available bigint[], OUT repaid bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_slow boolean[];
+    v_lot record;
+    v_account record;
+    w cause;
+    i integer;
+    v_end bigint;
+BEGIN
+    -- an account with debt repays lot by lot: one item at a time
+    SELECT array_agg(a.debt_points > 0 ORDER BY x.ord) INTO v_slow
+    FROM unnest(p_members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
+    JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c
+    HAVING bool_or(a.debt_points > 0);
+
+    WITH item AS (
+        SELECT x.*, x.matures IS NULL OR x.matures <= p_now AS is_lot
+        FROM unnest(p_post, v_slow, p_members, p_currencies, p_classes, p_entries, p_points, p_expires, p_matures,
+                    p_occurred, p_orders, p_reasons, p_stores, p_channels, p_keeps) WITH ORDINALITY
+             AS x(post, slow, member_id, point_currency, class_no, entry_id, points, expires_at, matures, occurred_at,
+                  order_id, reason, store_id, channel, keeps, ord)
+        WHERE x.post AND x.slow IS NOT TRUE
+    ), placed AS (
+        -- where each lot ends in its pool; a late sale never expires before one already posted there
+        SELECT i.*, coalesce(p.earned_points, 0) + coalesce(sum(i.points) FILTER (WHERE i.is_lot) OVER pool, 0) AS end_points,
+               greatest(p.last_expires_at, max(i.expires_at) FILTER (WHERE i.is_lot) OVER pool) AS lot_expires_at
+        FROM item i
+        LEFT JOIN pools p ON p.tenant_id = p_tenant AND p.member_id = i.member_id AND p.class_no = i.class_no
+        WINDOW pool AS (PARTITION BY i.member_id, i.point_currency, i.class_no ORDER BY i.ord)
+    ), posted AS MATERIALIZED (
+        SELECT i.*, a.account_version + row_number() OVER account AS version,
+               a.available_points
+                   + coalesce(sum(i.points) FILTER (WHERE i.is_lot AND i.lot_expires_at > p_now) OVER account, 0)
+                   AS left_points
+        FROM placed i
+        JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = i.member_id AND a.point_currency = i.point_currency
+        WINDOW account AS (PARTITION BY i.member_id, i.point_currency ORDER BY i.ord)
+    ), written AS (
+        INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
+                             source, target, points, expires_at, occurred_at, order_id, reason, store_id, channel)
+        SELECT p_tenant, member_id, class_no, end_points, version, member_id, entry_id, 1,
+               11, CASE WHEN is_lot THEN 2 ELSE 1 END, points, CASE WHEN is_lot THEN lot_expires_at END,
+               occurred_at, order_id, reason, store_id, channel
+        FROM posted
+    ), kept AS (
+        INSERT INTO earnings (tenant_id, earning_id, member_id, class_no, owner_id, point_currency, order_id, points,
+                              pending_points, matures_at, expires_at, earned_version, end_points)
+        SELECT p_tenant, entry_id, member_id, class_no, member_id, point_currency, order_id, points,
+               CASE WHEN is_lot THEN 0 ELSE points END, matures, expires_at, version,
+               CASE WHEN is_lot THEN end_points END
+        FROM posted WHERE keeps
+    ), pooled AS (
+        INSERT INTO pools AS p (tenant_id, member_id, class_no, owner_id, point_currency, earned_points,
+                                last_expires_at, next_expires_at)
+        SELECT p_tenant, member_id, class_no, min(member_id::text)::uuid, min(point_currency), max(end_points),
+               max(lot_expires_at), min(lot_expires_at)
+        FROM posted WHERE is_lot
+        GROUP BY member_id, class_no
+        ORDER BY member_id, class_no
+        ON CONFLICT (tenant_id, member_id, class_no) DO UPDATE SET
+            earned_points = excluded.earned_points, last_expires_at = excluded.last_expires_at,
+            next_expires_at = coalesce(p.next_expires_at, excluded.next_expires_at)
+    ), summed AS (
+        SELECT member_id, point_currency, count(*) AS entries,
+               coalesce(sum(points) FILTER (WHERE is_lot), 0) AS lots,
+               coalesce(sum(points) FILTER (WHERE NOT is_lot), 0) AS pending,
+               min(CASE WHEN is_lot THEN lot_expires_at ELSE matures END) AS due_at
+        FROM posted GROUP BY member_id, point_currency
+    ), counted AS (
+        UPDATE accounts a SET
+            account_version = a.account_version + s.entries,
+            available_points = a.available_points + s.lots,
+            pending_points = a.pending_points + s.pending,
+            due_at = least(a.due_at, s.due_at)
+        FROM summed s
+        WHERE a.tenant_id = p_tenant AND a.member_id = s.member_id AND a.point_currency = s.point_currency
+    )
+    SELECT array_agg(p.version ORDER BY ord), array_agg(p.left_points ORDER BY ord)
+    INTO versions, available
+    FROM unnest(p_post) WITH ORDINALITY AS every(post, ord) LEFT JOIN posted p USING (ord);
+
+    IF v_slow IS NOT NULL THEN
+        repaid := array_fill(0::bigint, ARRAY[cardinality(v_slow)]);
+        FOR i IN 1 .. cardinality(v_slow) LOOP
+            CONTINUE WHEN NOT v_slow[i] OR NOT p_post[i];
+            w := ROW(p_tenant, p_members[i], p_currencies[i], p_occurred[i], p_orders[i], p_reasons[i],
+                     p_stores[i], p_channels[i]);
+            IF p_matures[i] > p_now THEN
+                versions[i] := book(w, p_entries[i], p_members[i], p_classes[i],
+                                    pool_end(p_tenant, p_members[i], p_classes[i]), 1::smallint, 11::smallint,
+                                    1::smallint, p_points[i], NULL);
+                UPDATE accounts SET due_at = least(due_at, p_matures[i])
+                WHERE tenant_id = p_tenant AND member_id = p_members[i] AND point_currency = p_currencies[i];
+                v_end := NULL;
+                repaid[i] := 0;
+            ELSE
+                SELECT * INTO v_lot FROM post_lot(w, p_entries[i], p_members[i], p_classes[i], 1::smallint,
+                                                  11::smallint, p_points[i], p_expires[i]);
+                v_end := v_lot.end_points; repaid[i] := v_lot.repaid_points;
+                IF p_expires[i] <= p_now THEN
+                    PERFORM settle(p_tenant, p_members[i], p_currencies[i], p_now);
+                END IF;
+            END IF;
+            SELECT account_version, available_points INTO v_account FROM accounts
+            WHERE tenant_id = p_tenant AND member_id = p_members[i] AND point_currency = p_currencies[i];
+            versions[i] := v_account.account_version; available[i] := v_account.available_points;
+            IF p_keeps[i] THEN
+                INSERT INTO earnings (tenant_id, earning_id, member_id, class_no, owner_id, point_currency, order_id,
+                                      points, pending_points, matures_at, expires_at, earned_version, end_points)
+                VALUES (p_tenant, p_entries[i], p_members[i], p_classes[i], p_members[i], p_currencies[i], p_orders[i],
+                        p_points[i], CASE WHEN v_end IS NULL THEN p_points[i] ELSE 0 END, p_matures[i], p_expires[i],
+                        versions[i], v_end);
+            END IF;
+        END LOOP;
+    END IF;
+
+    -- a late item may be past its expiry the moment it is posted
+    FOR w IN
+        SELECT DISTINCT p_tenant, x.m, x.c, NULL::timestamptz, NULL, NULL, NULL, NULL
+        FROM unnest(p_post, p_members, p_currencies, p_expires, p_matures) AS x(post, m, c, e, t)
+        WHERE x.post AND x.e <= p_now AND (x.t IS NULL OR x.t <= p_now)
+    LOOP
+        PERFORM settle(p_tenant, w.owner_id, w.point_currency, p_now);
+    END LOOP;
+END $$;
+
+-- Grants, each under its request id. An item that is not the first of its request in the batch gets the first's verdict.
+-- Returns arrays in the order of the items.
+CREATE FUNCTION accrue(
+    p_tenant uuid, p_now timestamptz, p_trace text, p_first boolean[], p_clients text[], p_requests text[],
+    p_prints bytea[], p_members uuid[], p_currencies text[], p_classes integer[], p_entries uuid[], p_points bigint[],
+    p_expires timestamptz[], p_occurred timestamptz[], p_reasons text[], p_stores text[], p_channels text[],
+    p_events uuid[], p_partitions smallint[], p_payloads bytea[],
+    OUT reused boolean[], OUT entry_ids uuid[], OUT available bigint[], OUT repaid bigint[]
+) LANGUAGE plpgsql SET enable_mergejoin = off AS $$
+DECLARE
+    v_now_members uuid[];
+    v_fresh boolean[];
+    v_all_fresh boolean;
+    v_nulls text[] := array_fill(NULL::text, ARRAY[cardinality(p_members)]);
+    r record;
+BEGIN
+    PERFORM set_config('siyu.tenant', p_tenant::text, true);
+    v_now_members := enter(p_tenant, p_now, p_currencies, p_members);
+
+    SELECT array_agg(x.is_first AND q.request_id IS NULL ORDER BY x.ord), bool_and(x.is_first AND q.request_id IS NULL)
+    INTO v_fresh, v_all_fresh
+    FROM unnest(p_first, p_clients, p_requests) WITH ORDINALITY AS x(is_first, client_id, request_id, ord)
+    LEFT JOIN point_requests q ON q.tenant_id = p_tenant AND q.client_id = x.client_id
+                              AND q.family = 'loyalty.accrue' AND q.request_id = x.request_id;
+
+    r := post_points(p_tenant, p_now, v_fresh, v_now_members, p_currencies, p_classes, p_entries, p_points, p_expires,
+                     NULL, p_occurred, v_nulls, p_reasons, p_stores, p_channels, NULL);
+
+    WITH item AS MATERIALIZED (
+        SELECT x.* FROM unnest(v_fresh, p_clients, p_requests, p_prints, p_entries, r.available, r.repaid, r.versions,
+                               v_now_members, p_currencies, p_occurred, p_events, p_partitions, p_payloads)
+             AS x(fresh, client_id, request_id, print, entry_id, left_points, repaid_points, version,
+                  member_id, point_currency, occurred_at, event_id, partition, payload)
+        WHERE x.fresh
+    ), told AS (
+        INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
+                            occurred_at, trace)
+        SELECT p_tenant, event_id, 'loyalty.PointsPosted', 'points', member_id || '/' || point_currency, version, partition, payload,
+               occurred_at, p_trace
+        FROM item
+    )
+    INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, entry_id, available_points,
+                                repaid_points)
+    SELECT p_tenant, client_id, 'loyalty.accrue', request_id, print, entry_id, left_points,
+           coalesce(repaid_points, 0)
+    FROM item;
+
+    IF v_all_fresh THEN
+        entry_ids := p_entries; available := r.available; repaid := r.repaid;
+    ELSE
+        SELECT array_agg(q.fingerprint <> x.print ORDER BY x.ord), array_agg(q.entry_id ORDER BY x.ord),
+               array_agg(q.available_points ORDER BY x.ord), array_agg(q.repaid_points ORDER BY x.ord)
+        INTO reused, entry_ids, available, repaid
+        FROM unnest(p_clients, p_requests, p_prints) WITH ORDINALITY AS x(client_id, request_id, print, ord)
+        JOIN point_requests q ON q.tenant_id = p_tenant AND q.client_id = x.client_id
+                             AND q.family = 'loyalty.accrue' AND q.request_id = x.request_id;
+    END IF;
+END $$;
