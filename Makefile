@@ -21,7 +21,7 @@ UV := .tools/bin/uv
 
 # A stamp is named by what it stands for: other requirements, another interpreter or a moved checkout make another name,
 # and so another set-up. (Times would not do: git gives every file a new one.)
-key = $(shell { echo "$(CURDIR) $(PYTHON)"; "$(PYTHON)" -V; cat requirements/uv.txt $(1); } 2>/dev/null | sha256sum | cut -c1-16)
+key = $(shell { echo "$(CURDIR) $(PYTHON)"; "$(PYTHON)" -V || true; cat requirements/uv.txt $(1); } 2>/dev/null | sha256sum | cut -c1-16)
 UV_STAMP := .tools/.uv-$(call key)
 LOCAL := .venv/.local-$(call key,requirements/local.txt)
 DEV := .venv/.dev-$(call key,requirements/dev.txt)

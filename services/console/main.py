@@ -138,4 +138,4 @@ def _to_completion(work: Coroutine[Any, Any, int]) -> None:
 
 def main() -> None:
     """The entry point."""
-    app()
+    app(prog_name="siyu")
