@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import structlog
-from opentelemetry import metrics
+from prometheus_client import Histogram
 
 from services.runtime.errors import Conflict, DomainError, Exhausted, TimedOut, Unavailable
 
@@ -30,9 +30,9 @@ MAX_RUNS = 96
 RETRY_AFTER_S = 0.5
 NO_DEADLINE = float("inf")
 
+ITEMS = Histogram("siyu_batch_items", "Items in a batch", ["batcher"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
+
 _log = structlog.get_logger(__name__)
-_meter = metrics.get_meter("siyu.runtime.batching")
-_batch_items = _meter.create_histogram("siyu.batch.items", unit="{item}", description="Items in a batch")
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class Batcher(Generic[L, I, V]):
             taken = self._take()
             if taken is not None:
                 tenant_id, batch = taken
-                _batch_items.record(len(batch), {"batcher": self._name})
+                ITEMS.labels(self._name).observe(len(batch))
                 await self._run(lane, tenant_id, batch, _Runs(MAX_RUNS))
             elif self._closing:
                 return

@@ -282,6 +282,11 @@ async def read(
     return tuple(blocks), blocks[-1].seq if blocks else after_seq
 
 
+async def heads(connection: Connection) -> dict[int, Head]:
+    """The heads by partition, in the reader's own transaction."""
+    return await load_heads(raw(connection))
+
+
 async def log_id(connection: Connection) -> str:
     """The id that tells this log from another life of the database."""
     found: str = await raw(connection).fetchval("SELECT log_id::text FROM relay_horizon")

@@ -36,6 +36,7 @@ ROUND_TIMEOUT_S = 60.0
 STREAM_BLOCKS = 1000
 PUSH_QUEUE_BLOCKS = 4096
 PUSH_AT_ONCE = 64
+LOOK_FOR_STOP_S = 0.5
 REDIS_TIMEOUT_S = 1.0
 
 EVENTS = Counter("siyu_relay_events_total", "Events given a number", ["service"])
@@ -56,10 +57,10 @@ _COLUMNS = """
     posted_at, trace
 """
 _IS_WAITING = """
-    SELECT EXISTS (
-        SELECT FROM outbox
-        WHERE xid >= (SELECT horizon FROM relay_horizon) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+    SELECT horizon > pg_snapshot_xmax(pg_current_snapshot()) OR EXISTS (
+        SELECT FROM outbox WHERE xid >= horizon AND xid < pg_snapshot_xmin(pg_current_snapshot())
     )
+    FROM relay_horizon
 """
 _TAKE = f"DELETE FROM outbox WHERE xid >= $1::text::xid8 AND xid < $2::text::xid8 RETURNING {_COLUMNS}"
 # after a restore from a dump the transaction ids start anew: what is visible then is finished, whatever its number
@@ -100,7 +101,7 @@ def stream_of(service: str, partition: int) -> str:
     return f"siyu:{service}:{partition}"
 
 
-def redis_client(url: str, *, timeout_s: float) -> "Redis[Any]":
+def redis_client(url: str, *, timeout_s: float) -> Redis:
     """A client of one user, that neither waits long nor tries twice: whoever uses it has another way."""
     return Redis.from_url(
         url,
@@ -187,6 +188,7 @@ class Relay:
                 heads = await _heads_of(connection, entries)
                 blocks = arrange(entries, heads)
                 await _append(connection, heads, blocks)
+            if entries or seen > horizon["newest"]:
                 _fence(await connection.execute(_MOVE_HORIZON, str(seen), str(following)))
         EVENTS.labels(self._service).inc(len(entries))
         return horizon["log_id"], blocks
@@ -223,6 +225,13 @@ async def _heads_of(connection: RawConnection, entries: Sequence[Entry]) -> dict
 
 
 async def _append(connection: RawConnection, heads: dict[int, Head], blocks: Sequence[Block]) -> None:
+    # the heads first: a second relay must be told that it is fenced, and not that a number is taken
+    last = {block.partition: block for block in blocks}
+    for partition, block in last.items():
+        moved = await connection.execute(
+            _MOVE_HEAD, partition, heads[partition].seq + 1, block.seq + 1, block.events_total, block.checksum_total
+        )
+        _fence(moved)
     await connection.execute(
         _APPEND,
         [block.partition for block in blocks],
@@ -233,12 +242,6 @@ async def _append(connection: RawConnection, heads: dict[int, Head], blocks: Seq
         [block.events_total for block in blocks],
         [block.checksum_total for block in blocks],
     )
-    last = {block.partition: block for block in blocks}
-    for partition, block in last.items():
-        moved = await connection.execute(
-            _MOVE_HEAD, partition, heads[partition].seq + 1, block.seq + 1, block.events_total, block.checksum_total
-        )
-        _fence(moved)
 
 
 def _fence(status: str) -> None:
@@ -269,23 +272,21 @@ class _Pusher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pushes until told to stop and nothing waits."""
-        stopping = asyncio.create_task(stop.wait())
         try:
             while self._queue or not stop.is_set():
+                self._offered.clear()
                 if not self._queue:
-                    self._offered.clear()
-                    offered = asyncio.create_task(self._offered.wait())
-                    await asyncio.wait((offered, stopping), return_when=asyncio.FIRST_COMPLETED)
-                    offered.cancel()
+                    await pause(self._offered, LOOK_FOR_STOP_S)
                     continue
                 count = min(len(self._queue), PUSH_AT_ONCE)
-                await self._push([self._queue.popleft() for _ in range(count)])
+                taken = await self._push([self._queue.popleft() for _ in range(count)])
+                if not taken and stop.is_set():
+                    return
         finally:
-            stopping.cancel()
             with contextlib.suppress(RedisError, OSError):
                 await self._redis.aclose()
 
-    async def _push(self, blocks: Sequence[tuple[str, Block]]) -> None:
+    async def _push(self, blocks: Sequence[tuple[str, Block]]) -> bool:
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for log_id, block in blocks:
@@ -297,6 +298,8 @@ class _Pusher:
         except (RedisError, OSError, TimeoutError) as error:
             UNPUSHED.labels(self._service).inc(len(blocks))
             _log.warning("Redis took no events", service=self._service, blocks=len(blocks), error=str(error))
+            return False
+        return True
 
     async def _push_past_strangers(self, refused: Sequence[tuple[str, Block]]) -> None:
         """A stream whose newest block is of another log is dropped; a number that is there already stays."""
@@ -305,7 +308,7 @@ class _Pusher:
             by_partition[block.partition].append((log_id, block))
         for partition, pushed in by_partition.items():
             stream = stream_of(self._service, partition)
-            newest = await self._redis.xrevrange(stream, count=1)
+            newest: Any = await self._redis.xrevrange(stream, count=1)
             if newest and newest[0][1].get(b"log") == pushed[0][0].encode():
                 continue
             await self._redis.delete(stream)

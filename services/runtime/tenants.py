@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import Connection, Database, raw
 from services.runtime.errors import Unavailable
@@ -18,6 +19,7 @@ _LOAD = """
     FROM tenants
     WHERE tenant_id = $1::uuid
 """
+_LOAD_IDS = "SELECT tenant_id::text FROM tenants ORDER BY tenant_id"
 # an older version comes late when a consumer rebuilds: it must not move a clock back
 _APPLY = """
     INSERT INTO tenants (tenant_id, time_zone, currency_code, test_clock_at, version)
@@ -60,6 +62,11 @@ async def load(connection: Connection, tenant_id: str) -> Tenant | None:
     )
 
 
+async def load_ids(connection: Connection) -> tuple[str, ...]:
+    """Every tenant's id, for sweepers; on the system role."""
+    return tuple(row["tenant_id"] for row in await raw(connection).fetch(_LOAD_IDS))
+
+
 async def apply(connection: Connection, tenant: Tenant) -> None:
     """Writes what identity told; an older version than the known one changes nothing."""
     await raw(connection).execute(
@@ -91,8 +98,23 @@ class Tenants:
 
     async def business_now(self, tenant_id: str) -> datetime:
         """The tenant's business time in UTC: its test clock's where it has one, else the machine's."""
-        tenant = await self.get(tenant_id)
+        return self.now_of(await self.get(tenant_id))
+
+    def now_of(self, tenant: Tenant) -> datetime:
+        """The business time of a tenant that was just got."""
         return self.clock.now() if tenant.test_clock_at is None else tenant.test_clock_at
+
+    async def call(self, tenant_id: str, *, service: str, worker: str, timeout_s: float) -> Call:
+        """The call of a sweeper or worker that acts for the tenant by itself, in the tenant's business time."""
+        tenant = await self.get(tenant_id)
+        return Call(
+            tenant_id=tenant_id,
+            client_id=f"{service}.{worker}",
+            actor=Actor(kind=ActorKind.SERVICE, id=service),
+            now=self.now_of(tenant),
+            time_zone=tenant.time_zone,
+            deadline_at=deadline_in(timeout_s),
+        )
 
     def forget(self, tenant_id: str) -> None:
         """Drops the cached tenant, after this process changed it."""
