@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -156,12 +157,12 @@ class DataSet:
     def week_of_day(self) -> dict[date, int]:
         """The week of each local day with a sale."""
         columns = self._transactions.select(["transaction_timestamp", "week"])
-        hours = columns.set_column(
-            0, "hour", pc.floor_temporal(columns["transaction_timestamp"], unit="hour")
-        ).group_by(["hour", "week"]).aggregate([])
-        return {
-            local_day(row["hour"].replace(tzinfo=UTC), rules.TIME_ZONE): row["week"] for row in _records(hours)
-        }
+        hours = (
+            columns.set_column(0, "hour", pc.floor_temporal(columns["transaction_timestamp"], unit="hour"))
+            .group_by(["hour", "week"])
+            .aggregate([])
+        )
+        return {local_day(row["hour"].replace(tzinfo=UTC), rules.TIME_ZONE): row["week"] for row in _records(hours)}
 
     def products(self) -> dict[int, Product]:
         """Every product that is listed or sold."""
@@ -285,6 +286,6 @@ def _total(table: pa.Table, column: str) -> int:
     return int(pc.sum(table[column]).as_py() or 0)
 
 
-def _records(table: pa.Table) -> Iterator[dict[str, "object"]]:
+def _records(table: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in table.to_batches(max_chunksize=10_000):
         yield from batch.to_pylist()

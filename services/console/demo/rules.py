@@ -85,7 +85,7 @@ TIER_GRACE_DAYS = 0
 WEEKEND_PERCENT = "5"
 WEEKEND_THRESHOLD_CENTS = 50_00
 WEEKEND_BUDGET_CENTS = 1_000_000_00
-"""So large that it never runs out: which sale gets the last cent of a budget is a race, and no reference can know it."""
+"""Never runs out: which sale gets the last cent of a budget is a race, whose end no reference can know."""
 COUPON_MIN_CENTS = 50
 COUPON_MAX_CENTS = 200
 PERSONAL_CAMPAIGN = "Type A"
