@@ -28,6 +28,9 @@ DEV := .venv/.dev-$(call key,requirements/dev.txt)
 # What runs the stack also runs beside the developers' tools, which are a superset: don't take those away.
 RUN := $(if $(wildcard .venv/.dev-*),$(DEV),$(LOCAL))
 
+# The contracts that clients were built against: what they know never breaks.
+RELEASED := proto/released.binpb
+
 .PHONY: help run demo test unit check fix proto lock bench audit gate setup
 
 help: ## list these commands
@@ -50,7 +53,10 @@ check: $(DEV) ## format, lint, types, import contracts, contracts of the API, ge
 	@echo "check: lint"      && $(VENV)/ruff check --quiet .
 	@echo "check: types"     && $(VENV)/mypy
 	@echo "check: imports"   && $(VENV)/lint-imports
-	@echo "check: proto"     && $(VENV)/python proto/generate.py --check
+	@echo "check: generated" && $(VENV)/python proto/generate.py --check
+	@echo "check: contracts" && mkdir -p build && $(VENV)/python proto/generate.py --image build/siyu.binpb
+	@$(VENV)/buf lint build/siyu.binpb --config proto/buf.yaml
+	@$(if $(wildcard $(RELEASED)),$(VENV)/buf breaking build/siyu.binpb --against $(RELEASED) --config proto/buf.yaml)
 	@echo "check: unit"      && $(VENV)/pytest -q tests/unit
 
 fix: $(DEV) ## format, and mend what a tool can mend

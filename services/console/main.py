@@ -118,12 +118,14 @@ def chosen_roles(service: str, *, role: str, queue: str, roles: str) -> tuple[st
 
 
 def _to_completion(work: Coroutine[Any, Any, int]) -> None:
-    """Runs the work and exits with its code. SIGINT and SIGTERM cancel it, which stops in order all that it started."""
+    """Runs the work and exits with its code. SIGINT, SIGTERM and SIGHUP cancel it, which stops
+    in order all that it started."""
 
     async def until_signal() -> int:
         task = asyncio.current_task()
         assert task is not None, "asyncio.run runs tasks"
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 
     try:
