@@ -129,7 +129,9 @@ class CreateClientResponse(_message.Message):
     CLIENT_FIELD_NUMBER: _builtins.int
     CLIENT_SECRET_FIELD_NUMBER: _builtins.int
     client_secret: _builtins.str
-    """Its secret. As an API key at the gateway: "<client_id>.<client_secret>"."""
+    """Its secret; empty where a request is repeated after 24 hours. As an API key at the gateway:
+    "<client_id>.<client_secret>".
+    """
     @_builtins.property
     def client(self) -> Global___Client:
         """The client."""

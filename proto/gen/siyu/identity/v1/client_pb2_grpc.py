@@ -59,7 +59,9 @@ class ClientServiceServicer:
     def CreateClient(self, request, context):
         """Makes a client; its secret is told once, in this reply (a repeated request tells it again for 24 hours).
 
-        Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope the caller lacks.
+        Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope that the caller lacks or
+        the kind can't carry; OUT_OF_SCOPE (PERMISSION_DENIED) where the caller is bound to a store or supplier and the new
+        client would not be bound to the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,7 +224,8 @@ class TokenServiceServicer:
     def IssueToken(self, request, context):
         """Exchanges a client's id and secret for a short token (10 minutes). Public, limited per client and address.
 
-        Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong.
+        Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong; TOO_MANY_ATTEMPTS (RESOURCE_EXHAUSTED)
+        after 20 failures within a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

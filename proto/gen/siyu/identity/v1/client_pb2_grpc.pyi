@@ -36,7 +36,9 @@ class ClientServiceStub:
     CreateClient: _grpc.UnaryUnaryMultiCallable[_client_pb2.CreateClientRequest, _client_pb2.CreateClientResponse]
     """Makes a client; its secret is told once, in this reply (a repeated request tells it again for 24 hours).
 
-    Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope the caller lacks.
+    Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope that the caller lacks or
+    the kind can't carry; OUT_OF_SCOPE (PERMISSION_DENIED) where the caller is bound to a store or supplier and the new
+    client would not be bound to the same.
     """
     RevokeClient: _grpc.UnaryUnaryMultiCallable[_client_pb2.RevokeClientRequest, _client_pb2.RevokeClientResponse]
     """Revokes a client: no new tokens; tokens already issued live on for at most 10 minutes.
@@ -54,7 +56,9 @@ class ClientServiceAsyncStub(ClientServiceStub):
     CreateClient: _aio.UnaryUnaryMultiCallable[_client_pb2.CreateClientRequest, _client_pb2.CreateClientResponse]  # type: ignore[assignment]
     """Makes a client; its secret is told once, in this reply (a repeated request tells it again for 24 hours).
 
-    Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope the caller lacks.
+    Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope that the caller lacks or
+    the kind can't carry; OUT_OF_SCOPE (PERMISSION_DENIED) where the caller is bound to a store or supplier and the new
+    client would not be bound to the same.
     """
     RevokeClient: _aio.UnaryUnaryMultiCallable[_client_pb2.RevokeClientRequest, _client_pb2.RevokeClientResponse]  # type: ignore[assignment]
     """Revokes a client: no new tokens; tokens already issued live on for at most 10 minutes.
@@ -75,7 +79,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_client_pb2.CreateClientResponse, _abc.Awaitable[_client_pb2.CreateClientResponse]]:
         """Makes a client; its secret is told once, in this reply (a repeated request tells it again for 24 hours).
 
-        Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope the caller lacks.
+        Refusals: STORE_NOT_FOUND (NOT_FOUND); SCOPE_NOT_GRANTABLE (PERMISSION_DENIED) for a scope that the caller lacks or
+        the kind can't carry; OUT_OF_SCOPE (PERMISSION_DENIED) where the caller is bound to a store or supplier and the new
+        client would not be bound to the same.
         """
 
     @_abc_1.abstractmethod
@@ -109,7 +115,8 @@ class TokenServiceStub:
     IssueToken: _grpc.UnaryUnaryMultiCallable[_client_pb2.IssueTokenRequest, _client_pb2.IssueTokenResponse]
     """Exchanges a client's id and secret for a short token (10 minutes). Public, limited per client and address.
 
-    Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong.
+    Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong; TOO_MANY_ATTEMPTS (RESOURCE_EXHAUSTED)
+    after 20 failures within a minute.
     """
     GetJwks: _grpc.UnaryUnaryMultiCallable[_client_pb2.GetJwksRequest, _client_pb2.GetJwksResponse]
     """The public keys (JWKS, RFC 7517) that verify tokens."""
@@ -122,7 +129,8 @@ class TokenServiceAsyncStub(TokenServiceStub):
     IssueToken: _aio.UnaryUnaryMultiCallable[_client_pb2.IssueTokenRequest, _client_pb2.IssueTokenResponse]  # type: ignore[assignment]
     """Exchanges a client's id and secret for a short token (10 minutes). Public, limited per client and address.
 
-    Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong.
+    Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong; TOO_MANY_ATTEMPTS (RESOURCE_EXHAUSTED)
+    after 20 failures within a minute.
     """
     GetJwks: _aio.UnaryUnaryMultiCallable[_client_pb2.GetJwksRequest, _client_pb2.GetJwksResponse]  # type: ignore[assignment]
     """The public keys (JWKS, RFC 7517) that verify tokens."""
@@ -138,7 +146,8 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_client_pb2.IssueTokenResponse, _abc.Awaitable[_client_pb2.IssueTokenResponse]]:
         """Exchanges a client's id and secret for a short token (10 minutes). Public, limited per client and address.
 
-        Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong.
+        Refusals: BAD_CREDENTIALS (UNAUTHENTICATED), the same whatever is wrong; TOO_MANY_ATTEMPTS (RESOURCE_EXHAUSTED)
+        after 20 failures within a minute.
         """
 
     @_abc_1.abstractmethod

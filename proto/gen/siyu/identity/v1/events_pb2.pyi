@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -67,6 +69,7 @@ class MemberRegistered(_message.Message):
     SIGN_UP_CHANNEL_FIELD_NUMBER: _builtins.int
     SIGN_UP_STORE_ID_FIELD_NUMBER: _builtins.int
     SIGNED_UP_AT_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_TYPES_FIELD_NUMBER: _builtins.int
     member_id: _builtins.str
     """The member."""
     sign_up_channel: _builtins.str
@@ -77,6 +80,10 @@ class MemberRegistered(_message.Message):
     def signed_up_at(self) -> _timestamp_pb2.Timestamp:
         """When, in business time."""
 
+    @_builtins.property
+    def identifier_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the types of the first identifiers, e.g. "IDENTIFIER_TYPE_CARD"; the values are not told."""
+
     def __init__(
         self,
         *,
@@ -84,10 +91,11 @@ class MemberRegistered(_message.Message):
         sign_up_channel: _builtins.str = ...,
         sign_up_store_id: _builtins.str = ...,
         signed_up_at: _timestamp_pb2.Timestamp | None = ...,
+        identifier_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signed_up_at", b"signed_up_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_id", b"member_id", "sign_up_channel", b"sign_up_channel", "sign_up_store_id", b"sign_up_store_id", "signed_up_at", b"signed_up_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier_types", b"identifier_types", "member_id", b"member_id", "sign_up_channel", b"sign_up_channel", "sign_up_store_id", b"sign_up_store_id", "signed_up_at", b"signed_up_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,7 +103,7 @@ Global___MemberRegistered: _TypeAlias = MemberRegistered  # noqa: Y015
 
 @_typing.final
 class IdentifierLinked(_message.Message):
-    """An identifier was linked to a member."""
+    """A further identifier was linked to a member; those of the sign-up are told by MemberRegistered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -167,14 +167,14 @@ class RegisterMemberRequest(_message.Message):
     sign_up_channel: _builtins.str
     """The channel that brings the member."""
     sign_up_store_id: _builtins.str
-    """The store that brings the member."""
+    """The store that brings the member; empty takes the store that the caller is bound to."""
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Identifier]:
         """At least one identifier."""
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When, in business time; absent: now."""
+        """When, in business time; absent: now. At most 5 minutes ahead."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class RegisterMemberResponse(_message.Message):
     MEMBER_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """False if the identifiers already belonged to this member."""
+    """False if one of the identifiers already belonged to this member."""
     @_builtins.property
     def member(self) -> Global___Member:
         """The member."""

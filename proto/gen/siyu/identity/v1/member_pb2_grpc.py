@@ -72,10 +72,13 @@ class MemberServiceServicer:
     """
 
     def RegisterMember(self, request, context):
-        """Makes a member with its first identifiers, or answers the member that already owns them all.
+        """Makes a member with its first identifiers, or answers the member that owns some of them already and links the others
+        to it. An unverified phone is kept as a claim: it finds nobody, and may be claimed by several.
 
         Refusals: IDENTIFIER_REFUSED (INVALID_ARGUMENT) for `null`, `undefined`, zeros and their like;
-        IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members.
+        IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members; PHONE_NOT_VERIFIED (FAILED_PRECONDITION) if
+        an unverified phone is all there is; STORE_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for another
+        store than the caller's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +92,8 @@ class MemberServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveMember(self, request, context):
-        """Finds the member that owns an identifier. Follows merges: answers the surviving member.
+        """Finds the member that owns an identifier. Follows merges: answers the surviving member. A phone that was never
+        verified is owned by nobody.
 
         Refusals: MEMBER_NOT_FOUND (NOT_FOUND); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
         """

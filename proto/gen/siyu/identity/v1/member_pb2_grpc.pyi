@@ -34,15 +34,19 @@ class MemberServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MemberServiceAsyncStub: ...
     RegisterMember: _grpc.UnaryUnaryMultiCallable[_member_pb2.RegisterMemberRequest, _member_pb2.RegisterMemberResponse]
-    """Makes a member with its first identifiers, or answers the member that already owns them all.
+    """Makes a member with its first identifiers, or answers the member that owns some of them already and links the others
+    to it. An unverified phone is kept as a claim: it finds nobody, and may be claimed by several.
 
     Refusals: IDENTIFIER_REFUSED (INVALID_ARGUMENT) for `null`, `undefined`, zeros and their like;
-    IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members.
+    IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members; PHONE_NOT_VERIFIED (FAILED_PRECONDITION) if
+    an unverified phone is all there is; STORE_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for another
+    store than the caller's.
     """
     BatchRegisterMembers: _grpc.UnaryUnaryMultiCallable[_member_pb2.BatchRegisterMembersRequest, _member_pb2.BatchRegisterMembersResponse]
     """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours."""
     ResolveMember: _grpc.UnaryUnaryMultiCallable[_member_pb2.ResolveMemberRequest, _member_pb2.ResolveMemberResponse]
-    """Finds the member that owns an identifier. Follows merges: answers the surviving member.
+    """Finds the member that owns an identifier. Follows merges: answers the surviving member. A phone that was never
+    verified is owned by nobody.
 
     Refusals: MEMBER_NOT_FOUND (NOT_FOUND); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
     """
@@ -71,15 +75,19 @@ class MemberServiceAsyncStub(MemberServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterMember: _aio.UnaryUnaryMultiCallable[_member_pb2.RegisterMemberRequest, _member_pb2.RegisterMemberResponse]  # type: ignore[assignment]
-    """Makes a member with its first identifiers, or answers the member that already owns them all.
+    """Makes a member with its first identifiers, or answers the member that owns some of them already and links the others
+    to it. An unverified phone is kept as a claim: it finds nobody, and may be claimed by several.
 
     Refusals: IDENTIFIER_REFUSED (INVALID_ARGUMENT) for `null`, `undefined`, zeros and their like;
-    IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members.
+    IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members; PHONE_NOT_VERIFIED (FAILED_PRECONDITION) if
+    an unverified phone is all there is; STORE_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for another
+    store than the caller's.
     """
     BatchRegisterMembers: _aio.UnaryUnaryMultiCallable[_member_pb2.BatchRegisterMembersRequest, _member_pb2.BatchRegisterMembersResponse]  # type: ignore[assignment]
     """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours."""
     ResolveMember: _aio.UnaryUnaryMultiCallable[_member_pb2.ResolveMemberRequest, _member_pb2.ResolveMemberResponse]  # type: ignore[assignment]
-    """Finds the member that owns an identifier. Follows merges: answers the surviving member.
+    """Finds the member that owns an identifier. Follows merges: answers the surviving member. A phone that was never
+    verified is owned by nobody.
 
     Refusals: MEMBER_NOT_FOUND (NOT_FOUND); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
     """
@@ -111,10 +119,13 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_pb2.RegisterMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_pb2.RegisterMemberResponse, _abc.Awaitable[_member_pb2.RegisterMemberResponse]]:
-        """Makes a member with its first identifiers, or answers the member that already owns them all.
+        """Makes a member with its first identifiers, or answers the member that owns some of them already and links the others
+        to it. An unverified phone is kept as a claim: it finds nobody, and may be claimed by several.
 
         Refusals: IDENTIFIER_REFUSED (INVALID_ARGUMENT) for `null`, `undefined`, zeros and their like;
-        IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members.
+        IDENTIFIER_TAKEN (ALREADY_EXISTS) if they belong to different members; PHONE_NOT_VERIFIED (FAILED_PRECONDITION) if
+        an unverified phone is all there is; STORE_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for another
+        store than the caller's.
         """
 
     @_abc_1.abstractmethod
@@ -131,7 +142,8 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_pb2.ResolveMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_pb2.ResolveMemberResponse, _abc.Awaitable[_member_pb2.ResolveMemberResponse]]:
-        """Finds the member that owns an identifier. Follows merges: answers the surviving member.
+        """Finds the member that owns an identifier. Follows merges: answers the surviving member. A phone that was never
+        verified is owned by nobody.
 
         Refusals: MEMBER_NOT_FOUND (NOT_FOUND); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
         """

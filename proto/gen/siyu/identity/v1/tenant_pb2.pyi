@@ -30,8 +30,9 @@ class Tenant(_message.Message):
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     TEST_CLOCK_AT_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    REGION_CODE_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """UUIDv7."""
+    """UUID, the same for a repeated request."""
     code: _builtins.str
     """Chosen by the operator, unique in the installation."""
     display_name: _builtins.str
@@ -40,6 +41,8 @@ class Tenant(_message.Message):
     """IANA name; days, weeks and expiry dates are in it."""
     currency_code: _builtins.str
     """ISO 4217 code of the brand's prices."""
+    region_code: _builtins.str
+    """ISO 3166-1, two capitals: phone numbers without a country code are read as numbers of this region."""
     @_builtins.property
     def test_clock_at(self) -> _timestamp_pb2.Timestamp:
         """The test clock; absent for a tenant on machine time."""
@@ -58,10 +61,11 @@ class Tenant(_message.Message):
         currency_code: _builtins.str = ...,
         test_clock_at: _timestamp_pb2.Timestamp | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        region_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "test_clock_at", b"test_clock_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "created_at", b"created_at", "currency_code", b"currency_code", "display_name", b"display_name", "tenant_id", b"tenant_id", "test_clock_at", b"test_clock_at", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "created_at", b"created_at", "currency_code", b"currency_code", "display_name", b"display_name", "region_code", b"region_code", "tenant_id", b"tenant_id", "test_clock_at", b"test_clock_at", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -79,6 +83,7 @@ class CreateTenantRequest(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     TEST_CLOCK_AT_FIELD_NUMBER: _builtins.int
+    REGION_CODE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique per client and method family; the same id and body answer the same."""
     code: _builtins.str
@@ -89,6 +94,8 @@ class CreateTenantRequest(_message.Message):
     """IANA name; empty takes Asia/Shanghai."""
     currency_code: _builtins.str
     """ISO 4217; empty takes CNY."""
+    region_code: _builtins.str
+    """ISO 3166-1, two capitals; empty takes CN."""
     @_builtins.property
     def test_clock_at(self) -> _timestamp_pb2.Timestamp:
         """Set: the tenant runs on a test clock that starts here."""
@@ -102,10 +109,11 @@ class CreateTenantRequest(_message.Message):
         time_zone: _builtins.str = ...,
         currency_code: _builtins.str = ...,
         test_clock_at: _timestamp_pb2.Timestamp | None = ...,
+        region_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["test_clock_at", b"test_clock_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "currency_code", b"currency_code", "display_name", b"display_name", "request_id", b"request_id", "test_clock_at", b"test_clock_at", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "currency_code", b"currency_code", "display_name", b"display_name", "region_code", b"region_code", "request_id", b"request_id", "test_clock_at", b"test_clock_at", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -123,7 +131,7 @@ class CreateTenantResponse(_message.Message):
     admin_client_id: _builtins.str
     """A backend client with every scope of the tenant, to make the others with."""
     admin_client_secret: _builtins.str
-    """Its secret, told once."""
+    """Its secret; a repeated request tells it again for 24 hours, and is answered without it after that."""
     @_builtins.property
     def tenant(self) -> Global___Tenant:
         """The tenant."""
