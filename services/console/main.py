@@ -125,7 +125,9 @@ def _to_completion(work: Coroutine[Any, Any, int]) -> None:
         task = asyncio.current_task()
         assert task is not None, "asyncio.run runs tasks"
         for number in (signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            # Under nohup a hang-up is ignored, and stays so.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 
     try:

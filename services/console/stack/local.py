@@ -217,6 +217,8 @@ class LocalStack:
                 **self.environment,
                 **self._extra_environment,
                 "SIYU_LISTEN": address,
+                # One port can't serve the metrics of several processes; in a cluster each has its own address.
+                "SIYU_METRICS_PORT": "0",
                 "SIYU_SERVICE_SECRET": self.client_secret(f"service:{share.service}"),
                 # Whoever has it can act as anybody: identity alone.
                 **({"SIYU_ROOT_SECRET": self.secret(ROOT_SECRET)} if share.service == "identity" else {}),

@@ -15,7 +15,7 @@ FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 5.0
 # One that lived this long and then died starts again with the shortest delay.
 STEADY_AFTER_S = 10.0
-PROBE_EVERY_S = 0.05
+PROBE_EVERY_S = 0.1
 KILL_TIMEOUT_S = 10.0
 
 Say = Callable[[str], None]
