@@ -36,15 +36,15 @@ SUPPLIER_OF_DEPARTMENT = {"FLORAL": "florist", "COSMETICS": "beauty", "NUTRITION
 SPLITS = {
     "florist": [
         ("SUPPLIER", Decimal("72.5")),
-        ("STORE", Decimal(10)),
         ("BRAND", Decimal(15)),
+        ("STORE", Decimal(10)),
         ("PLATFORM", Decimal("2.5")),
     ],
-    "beauty": [("SUPPLIER", Decimal(60)), ("STORE", Decimal(12)), ("BRAND", Decimal(26)), ("PLATFORM", Decimal(2))],
+    "beauty": [("SUPPLIER", Decimal(60)), ("BRAND", Decimal(26)), ("STORE", Decimal(12)), ("PLATFORM", Decimal(2))],
     "nutrition": [
         ("SUPPLIER", Decimal("66.66")),
-        ("STORE", Decimal("8.34")),
         ("BRAND", Decimal(23)),
+        ("STORE", Decimal("8.34")),
         ("PLATFORM", Decimal(2)),
     ],
 }

@@ -33,7 +33,27 @@ def price(
     weekend: bool,
     coupons: Sequence[tuple[str, int, set[int]]],
 ) -> Priced:
-    """The price of an on-line sale. `coupons` are (code, cents, products), in the order in which they are taken."""
+    """The price of a sale. `coupons` are (code, cents, products), in the order in which they are taken.
+
+    Member prices may bring a sale below the weekend's threshold; the customer gets what costs less in the end.
+    """
+    shelf = [item["shelf"] for item in items]
+    members = list(member_offs)
+    everything = _price(items, members, weekend=weekend, coupons=coupons)
+    misses = weekend and sum(shelf) - sum(members) < brand.WEEKEND_FROM_CENTS <= sum(shelf)
+    if not misses:
+        return everything
+    without_members = _price(items, [0] * len(shelf), weekend=True, coupons=coupons)
+    return min(everything, without_members, key=lambda priced: (sum(priced.net), len(priced.coupons_off)))
+
+
+def _price(
+    items: Sequence[Item],
+    member_offs: Sequence[int],
+    *,
+    weekend: bool,
+    coupons: Sequence[tuple[str, int, set[int]]],
+) -> Priced:
     net = [item["shelf"] - off for item, off in zip(items, member_offs, strict=True)]
     weekend_off = 0
     if weekend and sum(net) >= brand.WEEKEND_FROM_CENTS:

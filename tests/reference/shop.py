@@ -233,6 +233,7 @@ class Shop:
         burnt = 0
         earned: Counter[str] = Counter()
         amount = 0
+        tender = 0
         for number, quantity in units:
             line = sale.lines[number]
             before, after = line.back, line.back + quantity
@@ -243,11 +244,15 @@ class Shop:
                 return of_first_units(total, units, after) - of_first_units(total, units, before)
 
             amount += share(line.net)
+            tender += share(line.tender)
             burnt += share(line.burnt)
             for rule, points in line.earned.items():
                 earned[rule] += share(points)
+            # the parties give back what the customer gets, unit by unit: running sums are divided, not single parts
+            together = 0
             for kind, name, part in line.split:
-                self.totals.parties[f"{kind}/{name}"]["reversed"] += share(part)
+                self.totals.parties[f"{kind}/{name}"]["reversed"] += share(together + part) - share(together)
+                together += part
             line.back = after
         basket = sale.visit["basket"]
         customer = self.customers[sale.visit["household"]]
@@ -255,8 +260,7 @@ class Shop:
             burnt=[(str(basket), burnt)] if burnt else [],
             earned=[(f"{basket}/{rule}", points) for rule, points in earned.items() if points],
         )
-        returned_tender = burnt // brand.POINTS_PER_CENT
-        customer.card.unpaid(sale.visit["day"], amount - returned_tender)
+        customer.card.unpaid(sale.visit["day"], amount - tender)
         sale.refunded += amount
         sale.given_back += burnt
         if all(line.back == line.item["units"] for line in sale.lines.values()):
@@ -304,7 +308,7 @@ def _order(sale: Sale) -> dict[str, Any]:
         "member_off": sale.member_off,
         "weekend_off": sale.weekend_off,
         "coupon_off": sum(sale.coupons_off.values()),
-        "coupons": sorted(sale.coupons_off),
+        "coupons": dict(sorted(sale.coupons_off.items())),
         "burnt": sale.burnt,
         "earned": sum(points for line in sale.lines.values() for points in line.earned.values()),
         "refunded": sale.refunded,

@@ -1,7 +1,7 @@
 """The Complete Journey files as baskets, read with pyarrow; money is exact cents from the first line on.
 
-The files hold simulated data that is based on real shopping patterns. Their times are UTC: read in America/New_York, the
-`week` column turns at Sunday midnight and every coupon redemption falls on a day on which its household shopped.
+The files hold simulated data that is based on real shopping patterns. Their times are UTC: read in America/New_York,
+the `week` column turns at Sunday midnight, and every coupon redemption falls on a day on which its household shopped.
 """
 
 from collections import Counter

@@ -122,19 +122,19 @@ SUPPLIERS = (
         supplier_id="florist",
         name="Florist",
         department="FLORAL",
-        split=(("SUPPLIER", "72.5"), ("STORE", "10"), ("BRAND", "15"), ("PLATFORM", "2.5")),
+        split=(("SUPPLIER", "72.5"), ("BRAND", "15"), ("STORE", "10"), ("PLATFORM", "2.5")),
     ),
     Supplier(
         supplier_id="beauty",
         name="Beauty house",
         department="COSMETICS",
-        split=(("SUPPLIER", "60"), ("STORE", "12"), ("BRAND", "26"), ("PLATFORM", "2")),
+        split=(("SUPPLIER", "60"), ("BRAND", "26"), ("STORE", "12"), ("PLATFORM", "2")),
     ),
     Supplier(
         supplier_id="nutrition",
         name="Nutrition house",
         department="NUTRITION",
-        split=(("SUPPLIER", "66.66"), ("STORE", "8.34"), ("BRAND", "23"), ("PLATFORM", "2")),
+        split=(("SUPPLIER", "66.66"), ("BRAND", "23"), ("STORE", "8.34"), ("PLATFORM", "2")),
     ),
 )
 SUPPLIER_ACCEPT_WITHIN_S = 3 * 86_400

@@ -63,6 +63,13 @@ def test_coupons_leave_nothing_below_zero_and_the_weekend_has_its_threshold() ->
     assert sum(weekend.net) == 4750
 
 
+def test_member_prices_give_way_where_the_weekend_is_worth_more() -> None:
+    priced = price([_item(1, 5010)], [20], weekend=True, coupons=[])
+    assert (priced.net, priced.member_off, priced.weekend_off) == ([4759], 0, 251)
+    priced = price([_item(1, 5010)], [300], weekend=True, coupons=[])
+    assert (priced.net, priced.member_off, priced.weekend_off) == ([4710], 300, 0)
+
+
 def test_points_round_down_per_sale_and_rule_and_are_then_shared() -> None:
     points, shares = earned_points(
         [99, 51, 50], rate=Fraction(4, 100), factor=Fraction(5, 4), counts={0: True, 1: False, 2: True}
