@@ -51,7 +51,8 @@ class Actor:
 class Call:
     """One call. `now` is business time in UTC; `deadline_at` is machine time on the scale of `time.monotonic()`.
 
-    `trace` is the W3C traceparent, carried into events so that a consumer continues the trace.
+    `trace` is the W3C traceparent, carried into events so that a consumer continues the trace. `peer` is the caller's
+    network address where the transport knows it: for limits, never for authorisation.
     """
 
     tenant_id: str
@@ -62,6 +63,7 @@ class Call:
     deadline_at: float
     trace_id: str = ""
     trace: str = ""
+    peer: str = ""
 
     def remaining_s(self) -> float:
         """Seconds until the deadline, never negative."""

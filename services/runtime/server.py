@@ -159,11 +159,19 @@ class GrpcServer:
             deadline_at=time.monotonic() + deadline_s,
             trace_id=started.trace_id,
             trace=started.traceparent,
+            peer=_address(headers.get("x-forwarded-for"), context.peer()) if rule.public else "",
         )
 
     async def _say(self, serving: Any) -> None:
         for name in ("", *(service.descriptor.full_name for service in self._mounted)):
             await self._health.set(name, serving)
+
+
+def _address(forwarded: str | bytes | None, peer: str) -> str:
+    """The caller's address: the last one that the edge wrote down, else the connection's without its port."""
+    if isinstance(forwarded, str) and forwarded:
+        return forwarded.rpartition(",")[2].strip()
+    return peer.rpartition(":")[0]
 
 
 def check_valid(request: Message) -> None:
