@@ -1,0 +1,254 @@
+"""What a rollout would break, told before it does: each check is a function from manifests to findings."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from k8s.gate.manifests import Manifest, Manifests, name_of
+from services.runtime.settings import SERVICES, Settings
+
+DRAIN_GRACE_S = 5
+# read by identity and by Envoy's renderer beside services.runtime.settings
+FURTHER_SETTINGS = frozenset({"SIYU_ROOT_SECRET"})
+PREFIXES = ("SIYU_", "DATABASE_", "REDIS_")
+
+Roles = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that a rollout would break: which check, which object, what is wrong and what to do."""
+
+    check: str
+    subject: str
+    problem: str
+
+
+def findings(manifests: Manifests, roles: Roles) -> tuple[Finding, ...]:
+    """Every finding, by check."""
+    checks: tuple[Callable[[Manifests, Roles], Iterable[Finding]], ...] = (
+        missing_roles,
+        ports,
+        probes,
+        headroom,
+        drains,
+        migrations,
+        settings,
+        secrets,
+    )
+    return tuple(found for check in checks for found in check(manifests, roles))
+
+
+def arguments_of(service: str, role: str) -> list[str]:
+    """The image's arguments that start a role, e.g. [run, loyalty, worker, --queue, accrual]."""
+    kind, _, queue = role.partition(":")
+    return ["run", service, kind, "--queue", queue] if queue else ["run", service, kind]
+
+
+def missing_roles(manifests: Manifests, roles: Roles) -> Iterator[Finding]:
+    """Every role of the code has one Deployment."""
+    running = [container.get("args", []) for each in manifests.of("Deployment") for container in containers(each)]
+    for service, names in roles.items():
+        for role in names:
+            started = running.count(arguments_of(service, role))
+            if started != 1:
+                problem = "no Deployment runs it" if started == 0 else f"{started} Deployments run it; one must"
+                yield Finding(check="roles", subject=f"{service} {role}", problem=problem)
+
+
+def ports(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """A role listens where its Service and its callers look for it."""
+    for deployment in manifests.of("Deployment"):
+        for container in containers(deployment):
+            listen = value_of(container, "SIYU_LISTEN")
+            declared = {port.get("containerPort") for port in container.get("ports", [])}
+            if listen and int(listen.rpartition(":")[2]) not in declared:
+                yield Finding(
+                    check="ports",
+                    subject=name_of(deployment),
+                    problem=f"SIYU_LISTEN is {listen}, but that port is not declared",
+                )
+    for service in manifests.of("Service"):
+        behind = [each for each in manifests.of("Deployment") if _selects(service, each)]
+        if not behind and service["spec"].get("selector"):
+            yield Finding(check="ports", subject=name_of(service), problem="its selector matches no Deployment")
+        for port in service["spec"].get("ports", []):
+            target = port.get("targetPort", port.get("port"))
+            if behind and not any(_has_port(each, target) for each in behind):
+                yield Finding(check="ports", subject=name_of(service), problem=f"no container has the port {target}")
+    configuration = manifests.named("ConfigMap", "siyu-settings") or {}
+    for key, address in configuration.get("data", {}).items():
+        if not key.endswith("_ADDRESS"):
+            continue
+        host, _, port = address.rpartition(":")
+        found = manifests.named("Service", host)
+        if found is None or int(port) not in {each.get("port") for each in found["spec"].get("ports", [])}:
+            yield Finding(check="ports", subject=key, problem=f"no Service answers at {address}")
+
+
+def probes(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """Every container has readiness and liveness on a port that it has; liveness asks no dependency."""
+    for deployment in manifests.of("Deployment"):
+        for container in containers(deployment):
+            known = {port.get("containerPort") for port in container.get("ports", [])}
+            known |= {port.get("name") for port in container.get("ports", [])}
+            for name in ("readinessProbe", "livenessProbe"):
+                probe = container.get(name)
+                if not probe:
+                    yield Finding(check="probes", subject=name_of(deployment), problem=f"{name} is missing")
+                    continue
+                asked = next(
+                    (probe[kind].get("port") for kind in ("grpc", "httpGet", "tcpSocket") if kind in probe), None
+                )
+                if asked not in known:
+                    yield Finding(
+                        check="probes",
+                        subject=name_of(deployment),
+                        problem=f"{name} asks port {asked}, which is not declared",
+                    )
+                if name == "livenessProbe" and "tcpSocket" not in probe:
+                    problem = "liveness must ask the process alone (tcpSocket), or a dependency that is away kills it"
+                    yield Finding(check="probes", subject=name_of(deployment), problem=problem)
+
+
+def headroom(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """A node can be drained and a pod replaced without the role going away."""
+    for deployment in manifests.of("Deployment"):
+        name = name_of(deployment)
+        budget = next((each for each in manifests.of("PodDisruptionBudget") if _selects(each, deployment)), None)
+        scaler = next(
+            (
+                each
+                for each in manifests.of("HorizontalPodAutoscaler")
+                if each["spec"].get("scaleTargetRef", {}).get("name") == name
+            ),
+            None,
+        )
+        least = scaler["spec"].get("minReplicas", 1) if scaler else deployment["spec"].get("replicas", 1)
+        if scaler is None:
+            yield Finding(check="headroom", subject=name, problem="no HorizontalPodAutoscaler scales it")
+        if least < 2:
+            yield Finding(
+                check="headroom", subject=name, problem=f"{least} pod at least: none is left while one is replaced"
+            )
+        if budget is None:
+            yield Finding(check="headroom", subject=name, problem="no PodDisruptionBudget protects it")
+        elif str(budget["spec"].get("maxUnavailable", "")) == "0" or budget["spec"].get("minAvailable", 0) == least:
+            yield Finding(
+                check="headroom",
+                subject=name,
+                problem="its PodDisruptionBudget lets no pod go: a node can't be drained",
+            )
+        elif manifests.is_live and budget.get("status", {}).get("disruptionsAllowed", 0) < 1:
+            healthy = budget.get("status", {}).get("currentHealthy", 0)
+            yield Finding(
+                check="headroom", subject=name, problem=f"{healthy} healthy pods: no disruption is allowed now"
+            )
+
+
+def drains(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """Kubernetes waits longer than a role drains, and starts the new pod before it ends the old one."""
+    for deployment in manifests.of("Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        grace_s = pod.get("terminationGracePeriodSeconds", 30)
+        for container in containers(deployment):
+            drain_s = float(value_of(container, "SIYU_DRAIN_S") or 0)
+            if grace_s < drain_s + DRAIN_GRACE_S:
+                problem = f"killed after {grace_s} s, but it drains for {drain_s:g} s and then ends its calls"
+                yield Finding(check="drains", subject=name_of(deployment), problem=problem)
+        rolling = deployment["spec"].get("strategy", {}).get("rollingUpdate", {})
+        if str(rolling.get("maxUnavailable", "25%")) not in {"0", "0%"}:
+            yield Finding(
+                check="drains", subject=name_of(deployment), problem="maxUnavailable must be 0: the new pod first"
+            )
+
+
+def migrations(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """Each schema's migration belongs to the same build and, in a cluster, has run."""
+    for service in SERVICES:
+        jobs = [each for each in manifests.of("Job") if ["migrate", service] in _arguments(each)]
+        if not jobs:
+            yield Finding(check="migrations", subject=service, problem="no Job migrates its schema")
+            continue
+        images = _images(each for each in manifests.of("Deployment") if _runs(each, service))
+        for job in jobs:
+            wanted = _images([job])
+            if images and wanted != images:
+                problem = f"the Job's image {_said(wanted)} is not the roles' {_said(images)}"
+                yield Finding(check="migrations", subject=name_of(job), problem=problem)
+            if manifests.is_live and not job.get("status", {}).get("succeeded"):
+                yield Finding(
+                    check="migrations", subject=name_of(job), problem="has not succeeded: the schema may lag behind"
+                )
+
+
+def settings(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """Every variable that is set is one that the code reads."""
+    known = {str(field.validation_alias) for field in Settings.model_fields.values()} | FURTHER_SETTINGS
+    for configuration in manifests.of("ConfigMap"):
+        for key in configuration.get("data", {}):
+            if key.startswith(PREFIXES) and key not in known:
+                yield Finding(check="settings", subject=name_of(configuration), problem=f"nothing reads {key}")
+    for deployment in manifests.of("Deployment"):
+        for container in containers(deployment):
+            for variable in container.get("env", []):
+                if variable["name"].startswith(PREFIXES) and variable["name"] not in known:
+                    yield Finding(
+                        check="settings", subject=name_of(deployment), problem=f"nothing reads {variable['name']}"
+                    )
+
+
+def secrets(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """In a cluster: every secret that a pod refers to is there, with its key."""
+    if not manifests.is_live:
+        return
+    wanted = {
+        (reference["name"], reference["key"])
+        for deployment in manifests.of("Deployment")
+        for container in containers(deployment)
+        for variable in container.get("env", [])
+        if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
+    }
+    for name, key in sorted(wanted):
+        secret = manifests.named("Secret", name)
+        if secret is None or key not in (secret.get("data") or {}):
+            yield Finding(check="secrets", subject=name, problem=f"the key {key} is not there: pods would not start")
+
+
+def containers(workload: Manifest) -> list[Manifest]:
+    """The containers of a Deployment or Job, without its init containers."""
+    found: list[Manifest] = workload["spec"]["template"]["spec"].get("containers", [])
+    return found
+
+
+def value_of(container: Manifest, name: str) -> str:
+    """The literal value of a container's variable, or ''."""
+    return next((str(each.get("value", "")) for each in container.get("env", []) if each["name"] == name), "")
+
+
+def _arguments(workload: Manifest) -> list[list[str]]:
+    return [container.get("args", []) for container in containers(workload)]
+
+
+def _runs(deployment: Manifest, service: str) -> bool:
+    return any(arguments[:2] == ["run", service] for arguments in _arguments(deployment))
+
+
+def _images(workloads: Iterable[Manifest]) -> frozenset[str]:
+    return frozenset(container.get("image", "") for each in workloads for container in containers(each))
+
+
+def _said(images: frozenset[str]) -> str:
+    return ", ".join(sorted(images))
+
+
+def _selects(selecting: Manifest, deployment: Manifest) -> bool:
+    selector: dict[str, Any] = selecting["spec"].get("selector") or {}
+    wanted = selector.get("matchLabels", selector)
+    labels = deployment["spec"]["template"]["metadata"].get("labels", {})
+    return bool(wanted) and wanted.items() <= labels.items()
+
+
+def _has_port(deployment: Manifest, target: object) -> bool:
+    declared = [port for container in containers(deployment) for port in container.get("ports", [])]
+    return any(target in {port.get("name"), port.get("containerPort")} for port in declared)

@@ -1,0 +1,246 @@
+"""The gate finds each fault that is planted, in rendered files and over the API of a cluster."""
+
+import copy
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from k8s.gate.checks import findings
+from k8s.gate.main import main
+from k8s.gate.manifests import Manifests, UnreadableError, from_cluster, from_files
+from services.console.stack.roles import ROLES
+
+DEV = Path(__file__).resolve().parents[2] / "k8s" / "overlays" / "dev"
+PATHS = {
+    "deployments": "Deployment", "jobs": "Job", "horizontalpodautoscalers": "HorizontalPodAutoscaler",
+    "poddisruptionbudgets": "PodDisruptionBudget", "services": "Service", "configmaps": "ConfigMap",
+    "secrets": "Secret",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dev() -> Manifests:
+    return from_files(DEV)
+
+
+def changed(manifests: Manifests, kind: str, name: str, change: Callable[[dict[str, Any]], object]) -> Manifests:
+    objects = copy.deepcopy(manifests.objects)
+    found = next(each for each in objects if each["kind"] == kind and each["metadata"]["name"] == name)
+    change(found)
+    return Manifests(objects=objects, is_live=manifests.is_live)
+
+
+def container(deployment: dict[str, Any]) -> dict[str, Any]:
+    return deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_the_overlay_passes(dev: Manifests) -> None:
+    assert findings(dev, ROLES) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "check"),
+    [
+        pytest.param(
+            "Deployment", "siyu-loyalty-accrual", lambda it: container(it).update(args=[]), "roles", id="no role"
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-api",
+            lambda it: container(it).update(args=["run", "commerce", "api"]),
+            "roles",
+            id="two Deployments of one role",
+        ),
+        pytest.param(
+            "Deployment", "siyu-commerce-api", lambda it: container(it)["ports"].pop(0), "ports", id="port gone"
+        ),
+        pytest.param(
+            "Service", "siyu-commerce-api", lambda it: it["spec"]["ports"][0].update(port=1), "ports", id="address off"
+        ),
+        pytest.param(
+            "Service",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["selector"].update(x="y"),
+            "ports",
+            id="selects nothing",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-identity-api",
+            lambda it: container(it).pop("readinessProbe"),
+            "probes",
+            id="no readiness",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-identity-api",
+            lambda it: container(it)["readinessProbe"]["grpc"].update(port=5),
+            "probes",
+            id="probe of another port",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-identity-api",
+            lambda it: container(it).update(livenessProbe=container(it)["readinessProbe"]),
+            "probes",
+            id="liveness asks a dependency",
+        ),
+        pytest.param(
+            "PodDisruptionBudget",
+            "siyu-commerce-orders",
+            lambda it: it["spec"].update(maxUnavailable=0),
+            "headroom",
+            id="no pod may go",
+        ),
+        pytest.param(
+            "HorizontalPodAutoscaler",
+            "siyu-commerce-api",
+            lambda it: it["spec"].update(minReplicas=1),
+            "headroom",
+            id="one pod",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-campaign-api",
+            lambda it: it["spec"]["template"]["spec"].update(terminationGracePeriodSeconds=5),
+            "drains",
+            id="killed in drain",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-campaign-api",
+            lambda it: it["spec"]["strategy"]["rollingUpdate"].update(maxUnavailable="25%"),
+            "drains",
+            id="old pod first",
+        ),
+        pytest.param(
+            "Job",
+            "siyu-migrate-loyalty",
+            lambda it: container(it).update(image="siyu:old"),
+            "migrations",
+            id="old migration",
+        ),
+        pytest.param(
+            "Job", "siyu-migrate-loyalty", lambda it: container(it).update(args=[]), "migrations", id="no migration"
+        ),
+        pytest.param(
+            "ConfigMap",
+            "siyu-settings",
+            lambda it: it["data"].update(SIYU_TYPO="1"),
+            "settings",
+            id="a name nobody reads",
+        ),
+    ],
+)
+def test_a_planted_fault_is_found(
+    dev: Manifests, kind: str, name: str, change: Callable[[dict[str, Any]], object], check: str
+) -> None:
+    found = findings(changed(dev, kind, name, change), ROLES)
+    assert check in {each.check for each in found}, found
+
+
+class Cluster:
+    """A server that answers lists as the API server does, in pages."""
+
+    def __init__(self, objects: list[dict[str, Any]]) -> None:
+        self.objects = objects
+        self.status = 200
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                resource = self.path.partition("?")[0].rpartition("/")[2]
+                items = [each for each in outer.objects if each["kind"] == PATHS[resource]]
+                following = "continue=2" not in self.path and len(items) > 10
+                page = items[:10] if following else items[10:] if "continue=2" in self.path else items
+                body = json.dumps({"items": page, "metadata": {"continue": "2" if following else ""}}).encode()
+                self.send_response(outer.status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_arguments: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def configured(self, folder: Path) -> Path:
+        port = self.server.server_address[1]
+        configuration = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "test", "users": [{"name": "u", "user": {}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
+        }  # fmt: skip
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(configuration))
+        return path
+
+
+@pytest.fixture
+def cluster(dev: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    objects = copy.deepcopy(list(dev.objects))
+    names: dict[str, dict[str, str]] = {}
+    for each in objects:
+        if each["kind"] == "Job":
+            each["status"] = {"succeeded": 1}
+        if each["kind"] == "PodDisruptionBudget":
+            each["status"] = {
+                "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2,
+            }  # fmt: skip
+        if each["kind"] == "Deployment":
+            for variable in container(each).get("env", []):
+                if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                    names.setdefault(reference["name"], {})[reference["key"]] = "eA=="
+    objects.extend({"kind": "Secret", "metadata": {"name": name}, "data": data} for name, data in names.items())
+    cluster = Cluster(objects)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.configured(tmp_path)))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    yield cluster
+    cluster.server.shutdown()
+    cluster.server.server_close()
+
+
+def test_a_healthy_cluster_passes(cluster: Cluster) -> None:
+    live = from_cluster("siyu")
+    assert len(list(live.of("Deployment"))) == len(list(from_files(DEV).of("Deployment"))), "every page was read"
+    assert findings(live, ROLES) == ()
+    assert main(files=None, namespace="siyu") == 0
+
+
+def test_a_cluster_that_can_not_roll_is_told(cluster: Cluster) -> None:
+    for each in cluster.objects:
+        if each["kind"] == "Job" and each["metadata"]["name"] == "siyu-migrate-commerce":
+            each["status"] = {"failed": 1}
+        if each["kind"] == "PodDisruptionBudget" and each["metadata"]["name"] == "siyu-loyalty-api":
+            each["status"]["disruptionsAllowed"] = 0
+    cluster.objects = [
+        each for each in cluster.objects if not (each["kind"] == "Secret" and each["metadata"]["name"] == "siyu-root")
+    ]
+    found = {(each.check, each.subject) for each in findings(from_cluster("siyu"), ROLES)}
+    assert found == {
+        ("migrations", "siyu-migrate-commerce"),
+        ("headroom", "siyu-loyalty-api"),
+        ("secrets", "siyu-root"),
+    }
+    assert main(files=None, namespace="siyu") == 1
+
+
+def test_a_cluster_that_refuses_is_told_in_words(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.status = 403
+    with pytest.raises(UnreadableError, match="refuses: 403"):
+        from_cluster("siyu")
+    assert main(files=None, namespace="siyu") == 2
+    assert "refuses" in capsys.readouterr().out
+
+
+def test_a_folder_without_manifests_is_told(tmp_path: Path) -> None:
+    assert main(files=tmp_path / "gone", namespace="siyu") == 2
+    assert main(files=tmp_path, namespace="siyu") == 2
