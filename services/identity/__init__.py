@@ -1,0 +1,1 @@
+"""identity: one member ID for a person over every channel; stores, clients, tokens and tenants."""
