@@ -199,6 +199,12 @@ class Consumer:
             feed=self._feed,
             heads=self._heads,
         )
+        try:
+            await self._consume(reader, partition, stop)
+        finally:
+            await reader.close()
+
+    async def _consume(self, reader: "_Reader", partition: int, stop: asyncio.Event) -> None:
         failures = 0
         cursor: _Cursor | None = None
         while not stop.is_set():
@@ -219,7 +225,6 @@ class Consumer:
                 cursor = None
                 self._tell(partition, error, failures)
                 await pause(stop, _backoff_s(failures, error))
-        await reader.close()
 
     async def _advance(self, partition: int, cursor: _Cursor, blocks: Sequence[_Block], *, one_by_one: bool) -> _Cursor:
         """Handles the blocks, neighbours of one tenant together; one by one after a failure, to find which it is."""

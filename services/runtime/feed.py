@@ -97,7 +97,7 @@ class PeerFeed:
 
     channels: Channels
     producer: str
-    _stub: feed_pb2_grpc.FeedServiceAsyncStub = field(init=False)
+    _stub: "feed_pb2_grpc.FeedServiceAsyncStub" = field(init=False)
 
     def __post_init__(self) -> None:
         """Makes the stub; the channel connects when first used."""
