@@ -87,7 +87,7 @@ class Ledger:
                 "SELECT enter($1, $2, $3, $4)", self.tenant_id, now, [CURRENCY] * len(rows), members
             )
             await self.connection.execute(
-                "SELECT post_points($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+                "SELECT post_points($1, $2, true, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
                 self.tenant_id,
                 now,
                 [True] * len(rows),

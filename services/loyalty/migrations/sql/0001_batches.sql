@@ -1,8 +1,13 @@
 -- Many accounts in one transaction. Statements are separate on purpose: each sees what was committed before the locks.
+-- Plans are pinned: with statistics that lag behind (a new tenant, an empty table) the planner reads all of a tenant's
+-- rows for every item, which was up to a hundred times slower. A LATERAL with LIMIT 1 is one probe of the primary key
+-- whatever the planner thinks, and rows that were read under lock are updated by their ctid.
 
 -- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, posts what is due.
--- Returns the members whose accounts they are now.
-CREATE FUNCTION enter(p_tenant uuid, p_now timestamptz, p_currencies text[], INOUT members uuid[])
+-- Returns the members whose accounts they are now, and whether one of them has debt.
+CREATE FUNCTION enter(
+    p_tenant uuid, p_now timestamptz, p_currencies text[], INOUT members uuid[], OUT owing boolean
+)
 LANGUAGE plpgsql AS $$
 DECLARE
     v_wanted bigint;
@@ -12,31 +17,37 @@ DECLARE
     v_account record;
 BEGIN
     LOOP
-        WITH wanted AS MATERIALIZED (
-            SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c)
-        ), locked AS MATERIALIZED (
-            SELECT a.merged_into, a.due_at
-            FROM wanted JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = m AND a.point_currency = c
-            ORDER BY a.member_id, a.point_currency
-            FOR UPDATE OF a
-        )
-        SELECT (SELECT count(*) FROM wanted), count(*), bool_or(merged_into IS NOT NULL), bool_or(due_at <= p_now)
-        INTO v_wanted, v_found, v_merged, v_due
-        FROM locked;
-        IF v_found < v_wanted THEN
+        BEGIN
+            WITH wanted AS MATERIALIZED (
+                SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c) ORDER BY m, c
+            ), locked AS MATERIALIZED (
+                SELECT a.* FROM wanted CROSS JOIN LATERAL (
+                    SELECT merged_into, due_at, debt_points FROM accounts
+                    WHERE tenant_id = p_tenant AND member_id = m AND point_currency = c
+                    LIMIT 1 FOR UPDATE
+                ) a
+            )
+            SELECT (SELECT count(*) FROM wanted), count(*), bool_or(merged_into IS NOT NULL), bool_or(due_at <= p_now),
+                   bool_or(debt_points > 0)
+            INTO v_wanted, v_found, v_merged, v_due, owing
+            FROM locked;
+            IF v_found < v_wanted THEN
+                -- the locks go before accounts are made: who waits for a new account must hold no old one
+                RAISE SQLSTATE 'SY001';
+            END IF;
+        EXCEPTION WHEN SQLSTATE 'SY001' THEN
             INSERT INTO accounts (tenant_id, member_id, point_currency, merged_into)
             SELECT p_tenant, x.m, x.c, l.member_id
             FROM (SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c)) x
             LEFT JOIN aliases l ON l.tenant_id = p_tenant AND l.alias_id = x.m
             ORDER BY x.m, x.c
             ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING;
-        ELSIF v_merged THEN
-            SELECT array_agg(coalesce(a.merged_into, x.m) ORDER BY x.ord) INTO members
-            FROM unnest(members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
-            JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c;
-        ELSE
-            EXIT;
-        END IF;
+            CONTINUE;
+        END;
+        EXIT WHEN v_merged IS NOT TRUE;
+        SELECT array_agg(coalesce(a.merged_into, x.m) ORDER BY x.ord) INTO members
+        FROM unnest(members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
+        JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c;
     END LOOP;
     IF v_due THEN
         FOR v_account IN
@@ -54,7 +65,7 @@ END $$;
 -- Posts earnings of accounts that are entered: pending where `matures` is set and not past, else as lots.
 -- Those with `keeps` can be taken back. Returns, item by item, what is available right after and what repaid debt.
 CREATE FUNCTION post_points(
-    p_tenant uuid, p_now timestamptz, p_post boolean[], p_members uuid[], p_currencies text[], p_classes integer[],
+    p_tenant uuid, p_now timestamptz, p_owing boolean, p_post boolean[], p_members uuid[], p_currencies text[], p_classes integer[],
     p_entries uuid[], p_points bigint[], p_expires timestamptz[], p_matures timestamptz[], p_occurred timestamptz[],
     p_orders text[], p_reasons text[], p_stores text[], p_channels text[], p_keeps boolean[],
     OUT versions bigint[], OUT available bigint[], OUT repaid bigint[]
@@ -67,11 +78,12 @@ DECLARE
     i integer;
     v_end bigint;
 BEGIN
-    -- an account with debt repays lot by lot: one item at a time
-    SELECT array_agg(a.debt_points > 0 ORDER BY x.ord) INTO v_slow
-    FROM unnest(p_members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
-    JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c
-    HAVING bool_or(a.debt_points > 0);
+    IF p_owing THEN
+        -- an account with debt repays lot by lot: one item at a time
+        SELECT array_agg(a.debt_points > 0 ORDER BY x.ord) INTO v_slow
+        FROM unnest(p_members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
+        JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c;
+    END IF;
 
     WITH item AS (
         SELECT x.*, x.matures IS NULL OR x.matures <= p_now AS is_lot
@@ -82,18 +94,27 @@ BEGIN
         WHERE x.post AND x.slow IS NOT TRUE
     ), placed AS (
         -- where each lot ends in its pool; a late sale never expires before one already posted there
-        SELECT i.*, coalesce(p.earned_points, 0) + coalesce(sum(i.points) FILTER (WHERE i.is_lot) OVER pool, 0) AS end_points,
+        SELECT i.*, p.ctid AS pool_row,
+               coalesce(p.earned_points, 0) + coalesce(sum(i.points) FILTER (WHERE i.is_lot) OVER pool, 0) AS end_points,
                greatest(p.last_expires_at, max(i.expires_at) FILTER (WHERE i.is_lot) OVER pool) AS lot_expires_at
         FROM item i
-        LEFT JOIN pools p ON p.tenant_id = p_tenant AND p.member_id = i.member_id AND p.class_no = i.class_no
+        LEFT JOIN LATERAL (
+            SELECT ctid, earned_points, last_expires_at FROM pools
+            WHERE tenant_id = p_tenant AND member_id = i.member_id AND class_no = i.class_no
+            LIMIT 1
+        ) p ON true
         WINDOW pool AS (PARTITION BY i.member_id, i.point_currency, i.class_no ORDER BY i.ord)
     ), posted AS MATERIALIZED (
-        SELECT i.*, a.account_version + row_number() OVER account AS version,
+        SELECT i.*, a.ctid AS account_row, a.account_version + row_number() OVER account AS version,
                a.available_points
                    + coalesce(sum(i.points) FILTER (WHERE i.is_lot AND i.lot_expires_at > p_now) OVER account, 0)
                    AS left_points
         FROM placed i
-        JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = i.member_id AND a.point_currency = i.point_currency
+        CROSS JOIN LATERAL (
+            SELECT ctid, account_version, available_points FROM accounts
+            WHERE tenant_id = p_tenant AND member_id = i.member_id AND point_currency = i.point_currency
+            LIMIT 1
+        ) a
         WINDOW account AS (PARTITION BY i.member_id, i.point_currency ORDER BY i.ord)
     ), written AS (
         INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
@@ -109,23 +130,27 @@ BEGIN
                CASE WHEN is_lot THEN 0 ELSE points END, matures, expires_at, version,
                CASE WHEN is_lot THEN end_points END
         FROM posted WHERE keeps
-    ), pooled AS (
-        INSERT INTO pools AS p (tenant_id, member_id, class_no, owner_id, point_currency, earned_points,
-                                last_expires_at, next_expires_at)
-        SELECT p_tenant, member_id, class_no, min(member_id::text)::uuid, min(point_currency), max(end_points),
-               max(lot_expires_at), min(lot_expires_at)
+    ), pooled AS MATERIALIZED (
+        SELECT member_id, class_no, point_currency, pool_row, max(end_points) AS earned_points,
+               max(lot_expires_at) AS last_expires_at, min(lot_expires_at) AS first_expires_at
         FROM posted WHERE is_lot
-        GROUP BY member_id, class_no
-        ORDER BY member_id, class_no
-        ON CONFLICT (tenant_id, member_id, class_no) DO UPDATE SET
-            earned_points = excluded.earned_points, last_expires_at = excluded.last_expires_at,
-            next_expires_at = coalesce(p.next_expires_at, excluded.next_expires_at)
+        GROUP BY member_id, class_no, point_currency, pool_row
+    ), grown AS (
+        UPDATE pools p SET earned_points = n.earned_points, last_expires_at = n.last_expires_at,
+                           next_expires_at = coalesce(p.next_expires_at, n.first_expires_at)
+        FROM pooled n
+        WHERE p.tenant_id = p_tenant AND p.ctid = n.pool_row
+    ), opened AS (
+        INSERT INTO pools (tenant_id, member_id, class_no, owner_id, point_currency, earned_points,
+                           last_expires_at, next_expires_at)
+        SELECT p_tenant, member_id, class_no, member_id, point_currency, earned_points, last_expires_at, first_expires_at
+        FROM pooled WHERE pool_row IS NULL
     ), summed AS (
-        SELECT member_id, point_currency, count(*) AS entries,
+        SELECT account_row, count(*) AS entries,
                coalesce(sum(points) FILTER (WHERE is_lot), 0) AS lots,
                coalesce(sum(points) FILTER (WHERE NOT is_lot), 0) AS pending,
                min(CASE WHEN is_lot THEN lot_expires_at ELSE matures END) AS due_at
-        FROM posted GROUP BY member_id, point_currency
+        FROM posted GROUP BY account_row
     ), counted AS (
         UPDATE accounts a SET
             account_version = a.account_version + s.entries,
@@ -133,7 +158,7 @@ BEGIN
             pending_points = a.pending_points + s.pending,
             due_at = least(a.due_at, s.due_at)
         FROM summed s
-        WHERE a.tenant_id = p_tenant AND a.member_id = s.member_id AND a.point_currency = s.point_currency
+        WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row
     )
     SELECT array_agg(p.version ORDER BY ord), array_agg(p.left_points ORDER BY ord)
     INTO versions, available
@@ -192,29 +217,34 @@ CREATE FUNCTION accrue(
     p_expires timestamptz[], p_occurred timestamptz[], p_reasons text[], p_stores text[], p_channels text[],
     p_events uuid[], p_partitions smallint[], p_payloads bytea[],
     OUT reused boolean[], OUT entry_ids uuid[], OUT available bigint[], OUT repaid bigint[]
-) LANGUAGE plpgsql SET enable_mergejoin = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
-    v_now_members uuid[];
+    v_in record;
     v_fresh boolean[];
     v_all_fresh boolean;
     v_nulls text[] := array_fill(NULL::text, ARRAY[cardinality(p_members)]);
     r record;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    v_now_members := enter(p_tenant, p_now, p_currencies, p_members);
+    v_in := enter(p_tenant, p_now, p_currencies, p_members);
 
     SELECT array_agg(x.is_first AND q.request_id IS NULL ORDER BY x.ord), bool_and(x.is_first AND q.request_id IS NULL)
     INTO v_fresh, v_all_fresh
     FROM unnest(p_first, p_clients, p_requests) WITH ORDINALITY AS x(is_first, client_id, request_id, ord)
-    LEFT JOIN point_requests q ON q.tenant_id = p_tenant AND q.client_id = x.client_id
-                              AND q.family = 'loyalty.accrue' AND q.request_id = x.request_id;
+    LEFT JOIN LATERAL (
+        SELECT request_id FROM point_requests
+        WHERE tenant_id = p_tenant AND client_id = x.client_id AND family = 'loyalty.accrue'
+          AND request_id = x.request_id
+        LIMIT 1
+    ) q ON true;
 
-    r := post_points(p_tenant, p_now, v_fresh, v_now_members, p_currencies, p_classes, p_entries, p_points, p_expires,
+    r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, p_currencies, p_classes, p_entries, p_points, p_expires,
                      NULL, p_occurred, v_nulls, p_reasons, p_stores, p_channels, NULL);
 
     WITH item AS MATERIALIZED (
         SELECT x.* FROM unnest(v_fresh, p_clients, p_requests, p_prints, p_entries, r.available, r.repaid, r.versions,
-                               v_now_members, p_currencies, p_occurred, p_events, p_partitions, p_payloads)
+                               v_in.members, p_currencies, p_occurred, p_events, p_partitions, p_payloads)
              AS x(fresh, client_id, request_id, print, entry_id, left_points, repaid_points, version,
                   member_id, point_currency, occurred_at, event_id, partition, payload)
         WHERE x.fresh
@@ -238,7 +268,11 @@ BEGIN
                array_agg(q.available_points ORDER BY x.ord), array_agg(q.repaid_points ORDER BY x.ord)
         INTO reused, entry_ids, available, repaid
         FROM unnest(p_clients, p_requests, p_prints) WITH ORDINALITY AS x(client_id, request_id, print, ord)
-        JOIN point_requests q ON q.tenant_id = p_tenant AND q.client_id = x.client_id
-                             AND q.family = 'loyalty.accrue' AND q.request_id = x.request_id;
+        CROSS JOIN LATERAL (
+            SELECT fingerprint, entry_id, available_points, repaid_points FROM point_requests
+            WHERE tenant_id = p_tenant AND client_id = x.client_id AND family = 'loyalty.accrue'
+              AND request_id = x.request_id
+            LIMIT 1
+        ) q;
     END IF;
 END $$;

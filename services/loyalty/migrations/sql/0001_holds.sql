@@ -35,7 +35,8 @@ CREATE FUNCTION hold_points(
     p_prints bytea[], p_holds text[], p_members uuid[], p_currencies text[], p_points bigint[], p_expires timestamptz[],
     p_orders text[], p_too_old boolean[], p_debt_classes integer[],
     OUT reused boolean[], OUT refusals text[], OUT available bigint[], OUT expires timestamptz[]
-) LANGUAGE plpgsql SET enable_mergejoin = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
     v_members uuid[];
     v_fresh boolean[] := array_fill(false, ARRAY[cardinality(p_members)]);
@@ -54,9 +55,11 @@ DECLARE
     d_class integer[] := '{}';
     d_end bigint[] := '{}';
     d_version bigint[] := '{}';
+    d_account tid[] := '{}';
+    d_row tid[] := '{}';
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    v_members := enter(p_tenant, p_now, p_currencies, p_members);
+    v_members := (enter(p_tenant, p_now, p_currencies, p_members)).members;
     refusals := array_fill(NULL::text, ARRAY[cardinality(p_members)]);
     available := array_fill(NULL::bigint, ARRAY[cardinality(p_members)]);
     expires := p_expires;
@@ -64,19 +67,31 @@ BEGIN
     FOR x IN
         SELECT i.ord, i.is_first, i.client_id, i.hold_id, i.member_id, i.point_currency, i.points, i.expires_at,
                i.order_id, i.too_old, i.debt_class, a.available_points, a.account_version, q.request_id AS seen,
-               h.state, s.pools, s.pool_member, s.class_no, s.end_points,
+               h.state, a.ctid AS account_row, s.pools, s.pool_member, s.class_no, s.end_points, s.pool_row,
                count(i.debt_class) OVER (PARTITION BY i.member_id, i.point_currency) AS owing
         FROM unnest(p_first, p_clients, p_requests, p_holds, v_members, p_currencies, p_points, p_expires,
                     p_orders, p_too_old, p_debt_classes) WITH ORDINALITY
              AS i(is_first, client_id, request_id, hold_id, member_id, point_currency, points, expires_at,
                   order_id, too_old, debt_class, ord)
-        JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = i.member_id AND a.point_currency = i.point_currency
-        LEFT JOIN point_requests q ON q.tenant_id = p_tenant AND q.client_id = i.client_id
-                                  AND q.family = 'loyalty.holds' AND q.request_id = i.request_id
-        LEFT JOIN holds h ON h.tenant_id = p_tenant AND h.hold_id = i.hold_id AND h.client_id = i.client_id
+        CROSS JOIN LATERAL (
+            SELECT ctid, available_points, account_version FROM accounts
+            WHERE tenant_id = p_tenant AND member_id = i.member_id AND point_currency = i.point_currency
+            LIMIT 1
+        ) a
+        LEFT JOIN LATERAL (
+            SELECT request_id FROM point_requests
+            WHERE tenant_id = p_tenant AND client_id = i.client_id AND family = 'loyalty.holds'
+              AND request_id = i.request_id
+            LIMIT 1
+        ) q ON true
+        LEFT JOIN LATERAL (
+            SELECT state FROM holds
+            WHERE tenant_id = p_tenant AND hold_id = i.hold_id AND client_id = i.client_id
+            LIMIT 1
+        ) h ON true
         LEFT JOIN LATERAL (
             SELECT count(*) AS pools, min(p.member_id::text)::uuid AS pool_member, min(p.class_no) AS class_no,
-                   min(p.earned_points) AS end_points
+                   min(p.earned_points) AS end_points, min(p.ctid) AS pool_row
             FROM pools p
             WHERE p.tenant_id = p_tenant AND p.owner_id = i.member_id AND p.point_currency = i.point_currency
               AND p.consumed_points + p.hole_points < p.earned_points
@@ -106,6 +121,7 @@ BEGIN
             v_version := v_version + 1; v_available := v_available - x.points;
             d_ord := d_ord || x.ord; d_pool := d_pool || x.pool_member; d_class := d_class || x.class_no;
             d_end := d_end || x.end_points; d_version := d_version || v_version;
+            d_account := d_account || x.account_row; d_row := d_row || x.pool_row;
         END IF;
         available[x.ord] := v_available;
     END LOOP;
@@ -114,7 +130,8 @@ BEGIN
         SELECT v_members[d.ord] AS owner_id, p_currencies[d.ord] AS point_currency, p_points[d.ord] AS points,
                p_clients[d.ord] AS client_id, p_holds[d.ord] AS hold_id, p_orders[d.ord] AS order_id,
                p_expires[d.ord] AS expires_at, d.*
-        FROM unnest(d_ord, d_pool, d_class, d_end, d_version) AS d(ord, pool_member, class_no, end_points, version)
+        FROM unnest(d_ord, d_pool, d_class, d_end, d_version, d_account, d_row)
+             AS d(ord, pool_member, class_no, end_points, version, account_row, pool_row)
     ), written AS (
         INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
                              source, target, points, occurred_at, order_id, reason)
@@ -129,14 +146,13 @@ BEGIN
         FROM drawn
     ), consumed AS (
         UPDATE pools p SET consumed_points = p.consumed_points + s.points
-        FROM (SELECT pool_member, class_no, sum(points) AS points FROM drawn GROUP BY pool_member, class_no) s
-        WHERE p.tenant_id = p_tenant AND p.member_id = s.pool_member AND p.class_no = s.class_no
+        FROM (SELECT pool_row, sum(points) AS points FROM drawn GROUP BY pool_row) s
+        WHERE p.tenant_id = p_tenant AND p.ctid = s.pool_row
     ), counted AS (
         UPDATE accounts a SET available_points = a.available_points - s.points, held_points = a.held_points + s.points,
                               account_version = a.account_version + s.entries
-        FROM (SELECT owner_id, point_currency, sum(points) AS points, count(*) AS entries
-              FROM drawn GROUP BY owner_id, point_currency) s
-        WHERE a.tenant_id = p_tenant AND a.member_id = s.owner_id AND a.point_currency = s.point_currency
+        FROM (SELECT account_row, sum(points) AS points, count(*) AS entries FROM drawn GROUP BY account_row) s
+        WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row
     )
     INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, refusal, available_points,
                                 hold_state, held_points, captured_points, expires_at)
@@ -151,8 +167,12 @@ BEGIN
                array_agg(q.available_points ORDER BY i.ord), array_agg(q.expires_at ORDER BY i.ord)
         INTO reused, refusals, available, expires
         FROM unnest(p_clients, p_requests, p_prints) WITH ORDINALITY AS i(client_id, request_id, print, ord)
-        JOIN point_requests q ON q.tenant_id = p_tenant AND q.client_id = i.client_id
-                             AND q.family = 'loyalty.holds' AND q.request_id = i.request_id;
+        CROSS JOIN LATERAL (
+            SELECT fingerprint, refusal, available_points, expires_at FROM point_requests
+            WHERE tenant_id = p_tenant AND client_id = i.client_id AND family = 'loyalty.holds'
+              AND request_id = i.request_id
+            LIMIT 1
+        ) q;
     END IF;
 END $$;
 
@@ -186,7 +206,8 @@ CREATE FUNCTION resolve_holds(
     p_requests text[], p_prints bytea[], p_holds text[], p_captures boolean[], p_points bigint[],
     OUT reused boolean[], OUT refusals text[], OUT states smallint[], OUT held bigint[], OUT captured bigint[],
     OUT expires timestamptz[]
-) LANGUAGE plpgsql SET enable_mergejoin = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
     h holds;
     q point_requests;

@@ -9,7 +9,8 @@ CREATE FUNCTION refund_points(
     p_gives integer[], p_give_holds text[], p_give_points bigint[],
     p_takes integer[], p_take_earnings uuid[], p_take_points bigint[],
     OUT shortfalls bigint[], OUT available bigint[], OUT versions bigint[]
-) LANGUAGE plpgsql SET enable_mergejoin = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
     v_members uuid[];
     w cause;
@@ -20,7 +21,7 @@ DECLARE
     d record;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    v_members := enter(p_tenant, p_now, p_currencies, p_members);
+    v_members := (enter(p_tenant, p_now, p_currencies, p_members)).members;
     FOR i IN 1 .. cardinality(v_members) LOOP
         w := ROW(p_tenant, v_members[i], p_currencies[i], p_occurred[i], p_orders[i], p_reasons[i], NULL, NULL);
         shortfalls[i] := 0;
@@ -106,7 +107,8 @@ CREATE FUNCTION balances(
     p_tenant uuid, p_now timestamptz, p_members uuid[], p_currencies text[],
     OUT available bigint[], OUT pending bigint[], OUT held bigint[], OUT debt bigint[], OUT next_expiry timestamptz[],
     OUT next_points bigint[]
-) LANGUAGE plpgsql SET enable_mergejoin = off AS $$
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
     v_members uuid[] := p_members;
     v_due boolean;
@@ -114,9 +116,13 @@ BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
     SELECT bool_or(a.due_at <= p_now OR a.merged_into IS NOT NULL) INTO v_due
     FROM unnest(p_members, p_currencies) AS x(m, c)
-    JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c;
+    CROSS JOIN LATERAL (
+        SELECT due_at, merged_into FROM accounts
+        WHERE tenant_id = p_tenant AND member_id = x.m AND point_currency = x.c
+        LIMIT 1
+    ) a;
     IF v_due THEN
-        v_members := enter(p_tenant, p_now, p_currencies, p_members);
+        v_members := (enter(p_tenant, p_now, p_currencies, p_members)).members;
     END IF;
     SELECT array_agg(coalesce(a.available_points, 0) ORDER BY x.ord),
            array_agg(coalesce(a.pending_points, 0) ORDER BY x.ord),
@@ -125,6 +131,10 @@ BEGIN
            array_agg(n.expires_at ORDER BY x.ord), array_agg(coalesce(n.points, 0) ORDER BY x.ord)
     INTO available, pending, held, debt, next_expiry, next_points
     FROM unnest(v_members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
-    LEFT JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c
+    LEFT JOIN LATERAL (
+        SELECT available_points, pending_points, held_points, debt_points FROM accounts
+        WHERE tenant_id = p_tenant AND member_id = x.m AND point_currency = x.c
+        LIMIT 1
+    ) a ON true
     LEFT JOIN LATERAL next_expiry(p_tenant, x.m, x.c) n ON a.available_points > 0;
 END $$;
