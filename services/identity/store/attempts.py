@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import redis.asyncio
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.identity.domain.refusals import TooManyAttempts
@@ -46,7 +46,7 @@ class _Window:
 class CountedAttempts:
     """Counts in windows of a minute that start with the first failure."""
 
-    redis: redis.asyncio.Redis | None = None
+    redis: Redis | None = None
     seconds: Callable[[], float] = time.monotonic
     _windows: dict[str, _Window] = field(default_factory=dict)
 
