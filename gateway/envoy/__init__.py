@@ -1,0 +1,1 @@
+"""Envoy's configuration, rendered from the contracts; no route is written by hand."""

@@ -1,0 +1,31 @@
+"""The whole configuration: what `envoy --config-path` reads."""
+
+from gateway.envoy.clusters import clusters
+from gateway.envoy.listener import listener
+from gateway.envoy.names import Config, socket_address
+from gateway.settings import EdgeSettings
+from services.runtime.settings import Settings
+
+# Above it Envoy refuses new connections instead of falling over.
+MAX_DOWNSTREAM_CONNECTIONS = 20_000
+
+
+def bootstrap(settings: Settings, edge: EdgeSettings) -> Config:
+    """Envoy's configuration for these addresses, ready to be written as JSON."""
+    return {
+        "node": {"id": "edge", "cluster": "siyu"},
+        "admin": {"address": socket_address(edge.admin)},
+        "static_resources": {"listeners": [listener(settings, edge)], "clusters": clusters(settings)},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3."
+                        "DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
+                    },
+                }
+            ]
+        },
+    }

@@ -1,0 +1,78 @@
+"""What Envoy says itself, in the words of every other refusal: a google.rpc.Status as JSON."""
+
+from google.rpc import code_pb2
+
+from gateway.envoy.names import Config
+from services.runtime.status import DOMAIN
+
+BODY = "%LOCAL_REPLY_BODY%"
+
+# HTTP status → code, reason, text (BODY: what Envoy found)
+_REPLIES: dict[int, tuple[int, str, str]] = {
+    400: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST", BODY),
+    401: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID", BODY),
+    403: (code_pb2.PERMISSION_DENIED, "NOT_ALLOWED", "not allowed"),
+    404: (code_pb2.NOT_FOUND, "PATH_NOT_FOUND", "no such path; /openapi.json lists them all"),
+    405: (code_pb2.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", "no such method on this path"),
+    408: (code_pb2.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW", "the request did not arrive in time"),
+    413: (code_pb2.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", "the request is larger than this edge takes"),
+    415: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST", "the content type is not one that this path takes"),
+    429: (code_pb2.RESOURCE_EXHAUSTED, "EXHAUSTED", "too much at once; come back in a moment"),
+    431: (code_pb2.INVALID_ARGUMENT, "HEADERS_TOO_LARGE", "the request's headers are larger than this edge takes"),
+    500: (code_pb2.INTERNAL, "INTERNAL", "internal error; report the request id"),
+    502: (code_pb2.UNAVAILABLE, "UNAVAILABLE", "the service did not answer as it should; try again"),
+    503: (code_pb2.UNAVAILABLE, "UNAVAILABLE", "the service does not answer; repeat with the same request id"),
+    504: (
+        code_pb2.DEADLINE_EXCEEDED,
+        "DEADLINE_EXCEEDED",
+        "the deadline passed; the outcome may be unknown: repeat with the same request id",
+    ),
+}
+_ALREADY_JSON = "%LOCAL_REPLY_BODY%"
+
+
+def local_replies() -> Config:
+    """The mapping of Envoy's own replies; the application's refusals pass as they are."""
+    answered_by_application = {
+        "filter": {
+            "and_filter": {
+                "filters": [
+                    {"response_flag_filter": {"flags": ["UAEX"]}},
+                    {"not_health_check_filter": {}},
+                    _status_filter(503, equal=False),
+                ]
+            }
+        },
+        "body_format_override": {
+            "text_format_source": {"inline_string": _ALREADY_JSON},
+            "content_type": "application/json",
+        },
+    }
+    return {"mappers": [answered_by_application, *(_mapper(status) for status in _REPLIES)]}
+
+
+def _mapper(status: int) -> Config:
+    code, reason, text = _REPLIES[status]
+    return {
+        "filter": _status_filter(status),
+        "body_format_override": {
+            "json_format": {
+                "code": code,
+                "message": text,
+                "details": [
+                    {
+                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                        "reason": reason,
+                        "domain": DOMAIN,
+                        "metadata": {"request_id": "%REQ(X-REQUEST-ID)%"},
+                    }
+                ],
+            },
+            "content_type": "application/json",
+        },
+    }
+
+
+def _status_filter(status: int, *, equal: bool = True) -> Config:
+    comparison = {"op": "EQ" if equal else "NE", "value": {"default_value": status, "runtime_key": "siyu.unused"}}
+    return {"status_code_filter": {"comparison": comparison}}

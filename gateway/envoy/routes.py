@@ -1,0 +1,90 @@
+"""Routes by gRPC path. REST calls reach them too: the transcoder runs first, and what it writes is a gRPC call."""
+
+from gateway.contracts import Rpc, rpcs
+from gateway.envoy.names import API_KEY, GATEWAY, LIMIT, TOKEN, TRANSCODER, Config, of_type, seconds
+from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, PAGES, Page
+
+# The service is told the deadline and answers by it, with details; Envoy cuts off only what does not.
+DEADLINE_MARGIN_MS = 250
+RETRIES = 2
+# "unavailable" is safe to repeat since a repeated request id answers the same, and a read changes nothing.
+RETRY_ON = "connect-failure,refused-stream,reset-before-request,unavailable"
+
+
+def virtual_host() -> Config:
+    """One virtual host with a route for each RPC and page; anything else is not found."""
+    return {
+        "name": "siyu",
+        "domains": ["*"],
+        # what the application needed it for is done; the services log no addresses
+        "request_headers_to_remove": [ADDRESS_HEADER, API_KEY_HEADER],
+        "routes": [*(_rpc_route(rpc) for rpc in rpcs()), *(_page_route(page) for page in PAGES)],
+    }
+
+
+def _rpc_route(rpc: Rpc) -> Config:
+    deadline_ms = rpc.rule.deadline_ms
+    cut_off = seconds(deadline_ms + DEADLINE_MARGIN_MS)
+    action: Config = {
+        "cluster": rpc.service,
+        # Capped: a caller may ask for less time than the contract gives, not for more.
+        "timeout": cut_off,
+        "max_stream_duration": {"max_stream_duration": cut_off, "grpc_timeout_header_max": cut_off},
+    }
+    if not rpc.is_repeatable:
+        action["idle_timeout"] = "300s"
+    else:
+        action["retry_policy"] = _retries(deadline_ms)
+    return {
+        "name": rpc.name,
+        "match": {"path": rpc.path},
+        "route": action,
+        # A call without a deadline gets the contract's.
+        "request_headers_to_add": [
+            {"header": {"key": "grpc-timeout", "value": f"{deadline_ms}m"}, "append_action": "ADD_IF_ABSENT"}
+        ],
+        "typed_per_filter_config": _open_to_all() if rpc.rule.public else {},
+    }
+
+
+def _page_route(page: Page) -> Config:
+    return {
+        "name": f"gateway.{page.name}",
+        "match": {"prefix": page.path} if page.is_prefix else {"path": page.path},
+        "route": {
+            "cluster": GATEWAY,
+            "timeout": seconds(page.deadline_ms),
+            "retry_policy": _retries(page.deadline_ms),
+        },
+        "typed_per_filter_config": {
+            TRANSCODER: of_type(
+                "envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder", proto_descriptor_bin=""
+            ),
+            **(_open_to_all() if page.public else {}),
+            **({} if page.limited else {LIMIT: _off("ext_authz.v3.ExtAuthzPerRoute")}),
+        },
+    }
+
+
+def _retries(deadline_ms: int) -> Config:
+    return {
+        "retry_on": RETRY_ON,
+        "num_retries": RETRIES,
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": of_type("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+            }
+        ],
+        "host_selection_retry_max_attempts": 3,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": seconds(min(500, deadline_ms))},
+    }
+
+
+def _open_to_all() -> Config:
+    """Public: no token is asked for, and no API key is looked at."""
+    return {TOKEN: _off("jwt_authn.v3.PerRouteConfig"), API_KEY: _off("ext_authz.v3.ExtAuthzPerRoute")}
+
+
+def _off(config: str) -> Config:
+    return of_type(f"envoy.extensions.filters.http.{config}", disabled=True)
