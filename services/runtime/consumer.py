@@ -139,6 +139,10 @@ class _Heads:
     _asked_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def forget(self) -> None:
+        """Asks anew next time."""
+        self._asked_at = float("-inf")
+
     async def of(self, partition: int, *, within_s: float = HEADS_CACHED_S) -> int:
         """The last number of a partition, as it was at most `within_s` ago."""
         async with self._lock:
@@ -223,6 +227,7 @@ class Consumer:
             except Exception as error:  # noqa: BLE001 - a poison event is a bug of any kind, and must not end the queue
                 failures += 1
                 cursor = None
+                reader.distrust()
                 self._tell(partition, error, failures)
                 await pause(stop, _backoff_s(failures, error))
 
@@ -353,6 +358,11 @@ class _Reader:
             # strangers in the stream end every blocking read at once
             await pause(stop, WITHOUT_REDIS_PAUSE_S)
         return []
+
+    def distrust(self) -> None:
+        """Asks the producer before Redis again: after an outage the log may be another one."""
+        self._behind = True
+        self.heads.forget()
 
     async def close(self) -> None:
         """Closes the client."""

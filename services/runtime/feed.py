@@ -8,7 +8,7 @@ from services.runtime import log
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.channels import Channels
 from services.runtime.clock import DEFAULT_TIME_ZONE
-from services.runtime.database import EVERY_TENANT, Connection, Database
+from services.runtime.database import EVERY_TENANT, Connection, Database, raw
 from siyu.common.v1 import feed_pb2, feed_pb2_grpc
 
 READ_TIMEOUT_S = 5.0
@@ -59,7 +59,7 @@ class Feed:
             positions = {position.partition: position.seq for position in request.positions}
             if request.reader and positions:
                 await log.note_reader(connection, request.reader, positions)
-            return await log.heads(connection), await log.log_id(connection)
+            return await log.heads(connection), await log.log_id(raw(connection))
 
         heads, log_id = await self.database.run(EVERY_TENANT, work, timeout_s=call.remaining_s())
         response = feed_pb2.GetHeadsResponse(log_id=log_id)

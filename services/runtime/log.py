@@ -51,6 +51,13 @@ _POSITIONS = """
     FROM cursors
     ORDER BY producer, queue, partition
 """
+# the stored id, the cluster, its timeline and the database's own number
+_LOG_ID = """
+    SELECT md5(concat_ws('/', h.log_id, c.system_identifier,
+                         left(pg_walfile_name(pg_current_wal_lsn()), 8), d.oid))::uuid::text
+    FROM relay_horizon h, pg_control_system() c, pg_database d
+    WHERE d.datname = current_database()
+"""
 _NOTE_READER = """
     INSERT INTO log_readers (reader, partition, seq)
     SELECT $1, p.partition, p.seq
@@ -287,9 +294,12 @@ async def heads(connection: Connection) -> dict[int, Head]:
     return await load_heads(raw(connection))
 
 
-async def log_id(connection: Connection) -> str:
-    """The id that tells this log from another life of the database."""
-    found: str = await raw(connection).fetchval("SELECT log_id::text FROM relay_horizon")
+async def log_id(connection: RawConnection) -> str:
+    """The id that tells this log from a clone, a restored dump, and what it was before a fail-over lost its end.
+
+    The same numbers can then be given again to other events, while Redis still holds the first.
+    """
+    found: str = await connection.fetchval(_LOG_ID)
     return found
 
 

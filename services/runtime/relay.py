@@ -24,7 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 from services.runtime.database import EVERY_TENANT, Database, Lane, RawConnection
 from services.runtime.errors import DomainError
 from services.runtime.leases import Lease, pause
-from services.runtime.log import Block, Entry, Head, arrange, load_heads
+from services.runtime.log import Block, Entry, Head, arrange, load_heads, log_id
 
 SHORTEST_PAUSE_S = 0.005
 LONGEST_PAUSE_S = 0.05
@@ -48,8 +48,7 @@ _log = structlog.get_logger(__name__)
 _HORIZON = """
     SELECT horizon::text::bigint AS seen,
            pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS next,
-           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest,
-           log_id::text
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest
     FROM relay_horizon
 """
 _COLUMNS = """
@@ -124,6 +123,7 @@ class Relay:
         self._lease = Lease(database=database, name="relay", holder=holder, ttl_s=LEASE_S)
         self._pusher = _Pusher(self._service, redis_url)
         self._looked_at = 0.0
+        self._log_id = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relays until told to stop."""
@@ -142,7 +142,7 @@ class Relay:
         """Numbers what can be numbered now, without Redis; how many events it was. For tests and tools."""
         lane = await self._database.lane()
         try:
-            _log_id, blocks = await self._round(lane)
+            blocks = await self._round(lane)
         finally:
             await lane.close()
         return sum(block.events for block in blocks)
@@ -159,6 +159,8 @@ class Relay:
             try:
                 moved = await self._step(lane)
             except DomainError as away:
+                # what comes back may be another timeline
+                self._log_id = ""
                 _log.warning("the relay waits for the database", service=self._service, reason=away.reason)
                 await pause(stop, OUTAGE_PAUSE_S)
                 continue
@@ -173,13 +175,14 @@ class Relay:
         questions = [_IS_WAITING, *(source.is_waiting for source in self._sources)]
         if not await lane.fetchval(" UNION ALL ".join(questions) + " ORDER BY 1 DESC LIMIT 1"):
             return False
-        log_id, blocks = await self._round(lane)
-        self._pusher.offer(log_id, blocks)
+        blocks = await self._round(lane)
+        self._pusher.offer(self._log_id, blocks)
         return bool(blocks)
 
-    async def _round(self, lane: Lane) -> tuple[str, tuple[Block, ...]]:
+    async def _round(self, lane: Lane) -> tuple[Block, ...]:
         """One transaction: takes what lies between the horizons, numbers it, moves the horizon."""
         async with lane.transaction(EVERY_TENANT, timeout_s=ROUND_TIMEOUT_S) as connection:
+            self._log_id = self._log_id or await log_id(connection)
             horizon = await connection.fetchrow(_HORIZON)
             seen, following = horizon["seen"], horizon["next"]
             entries = await self._take(connection, seen, following, horizon["newest"])
@@ -191,7 +194,7 @@ class Relay:
             if entries or seen > horizon["newest"]:
                 _fence(await connection.execute(_MOVE_HORIZON, str(seen), str(following)))
         EVENTS.labels(self._service).inc(len(entries))
-        return horizon["log_id"], blocks
+        return blocks
 
     async def _take(self, connection: RawConnection, seen: int, following: int, newest: int) -> list[Entry]:
         if seen > newest:
@@ -261,9 +264,9 @@ class _Pusher:
         self._queue: deque[tuple[str, Block]] = deque()
         self._offered = asyncio.Event()
 
-    def offer(self, log_id: str, blocks: Sequence[Block]) -> None:
+    def offer(self, of_log: str, blocks: Sequence[Block]) -> None:
         """Queues blocks; the oldest fall out when too many wait."""
-        self._queue.extend((log_id, block) for block in blocks)
+        self._queue.extend((of_log, block) for block in blocks)
         while len(self._queue) > PUSH_QUEUE_BLOCKS:
             self._queue.popleft()
             UNPUSHED.labels(self._service).inc()
@@ -289,8 +292,8 @@ class _Pusher:
     async def _push(self, blocks: Sequence[tuple[str, Block]]) -> bool:
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for log_id, block in blocks:
-                    _add(pipeline, self._service, log_id, block)
+                for of_log, block in blocks:
+                    _add(pipeline, self._service, of_log, block)
                 results = await pipeline.execute(raise_on_error=False)
             refused = [pushed for pushed, result in zip(blocks, results, strict=True) if isinstance(result, Exception)]
             if refused:
@@ -304,23 +307,23 @@ class _Pusher:
     async def _push_past_strangers(self, refused: Sequence[tuple[str, Block]]) -> None:
         """A stream whose newest block is of another log is dropped; a number that is there already stays."""
         by_partition: dict[int, list[tuple[str, Block]]] = defaultdict(list)
-        for log_id, block in refused:
-            by_partition[block.partition].append((log_id, block))
+        for of_log, block in refused:
+            by_partition[block.partition].append((of_log, block))
         for partition, pushed in by_partition.items():
             stream = stream_of(self._service, partition)
             newest: Any = await self._redis.xrevrange(stream, count=1)
             if newest and newest[0][1].get(b"log") == pushed[0][0].encode():
                 continue
             await self._redis.delete(stream)
-            for log_id, block in pushed:
+            for of_log, block in pushed:
                 with contextlib.suppress(ResponseError):
-                    await _add(self._redis, self._service, log_id, block)
+                    await _add(self._redis, self._service, of_log, block)
 
 
-def _add(redis: Any, service: str, log_id: str, block: Block) -> Any:
+def _add(redis: Any, service: str, of_log: str, block: Block) -> Any:
     return redis.xadd(
         stream_of(service, block.partition),
-        {"log": log_id, "tenant": block.tenant_id, "events": block.events, "payload": block.payload},
+        {"log": of_log, "tenant": block.tenant_id, "events": block.events, "payload": block.payload},
         id=f"{block.seq}-0",
         maxlen=STREAM_BLOCKS,
         approximate=True,

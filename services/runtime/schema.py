@@ -145,7 +145,7 @@ def _outbox(service: str) -> tuple[str, ...]:
         *rls(service, "outbox"),
         # a use case writes events and never takes one back
         f"REVOKE SELECT, UPDATE, DELETE ON {service}.outbox FROM {app}",
-        # everything below the horizon is in the log; log_id tells this log from another life of the database
+        # everything below the horizon is in the log; log_id is one part of what tells this log from others
         f"""
         CREATE TABLE {service}.relay_horizon (
             only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

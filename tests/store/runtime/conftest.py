@@ -1,22 +1,29 @@
 """A database with the runtime's own tables in two schemas, without any service's."""
 
+import itertools
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from services.console.stack.postgres import drop_database, ensure_database
 from services.runtime import schema
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.database import Database
 from services.runtime.ids import new_id
 from services.runtime.settings import Settings, role_name
+from tests.conftest import ROLE_PASSWORD
 
 PRODUCER = "commerce"
 CONSUMER = "loyalty"
 PARTITIONS = 2
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+_numbers = itertools.count(1)
 
 # what a service would have: something to count effects in, under row-level security
 _EFFECTS = """
@@ -30,19 +37,15 @@ _EFFECTS = """
 """
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def runtime_settings(empty_database_url: str, valkey_url: str) -> Settings:
-    """Settings over a database with the runtime's tables for a producer and a consumer."""
-    settings = Settings(
-        database_url=empty_database_url,
-        redis_url=valkey_url,
-        role_password="roles-of-a-test-run",
-        log_partitions=PARTITIONS,
-    )
-    connection = await asyncpg.connect(settings.admin_dsn())
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def runtime_template(postgres: str) -> AsyncIterator[str]:
+    """The name of a database with the runtime's tables for a producer and a consumer, to be cloned."""
+    name = f"siyu_runtime_{os.getpid()}"
+    await ensure_database(postgres, database=name)
+    connection = await asyncpg.connect(_with_database(postgres, name))
     try:
         for service in (PRODUCER, CONSUMER):
-            for statement in schema.roles(service, password=settings.role_password):
+            for statement in schema.roles(service, password=ROLE_PASSWORD):
                 await connection.execute(statement)
             await connection.execute(f"SET ROLE {role_name(service, 'owner')}")
             for statement in (
@@ -54,7 +57,26 @@ async def runtime_settings(empty_database_url: str, valkey_url: str) -> Settings
             await connection.execute("RESET ROLE")
     finally:
         await connection.close()
-    return settings
+    yield name
+    await drop_database(postgres, database=name)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def runtime_settings(postgres: str, runtime_template: str, valkey_url: str) -> AsyncIterator[Settings]:
+    """Settings over a database of this test's own with the runtime's tables."""
+    name = f"siyu_runtime_{os.getpid()}_{next(_numbers)}"
+    await ensure_database(postgres, database=name, template=runtime_template)
+    yield Settings(
+        database_url=_with_database(postgres, name),
+        redis_url=valkey_url,
+        role_password=ROLE_PASSWORD,
+        log_partitions=PARTITIONS,
+    )
+    await drop_database(postgres, database=name)
+
+
+def _with_database(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 @pytest_asyncio.fixture
