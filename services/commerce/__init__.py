@@ -1,0 +1,1 @@
+"""commerce: catalogue, prices, stock, orders, off-line sales, refunds, supplier orders and settlement."""

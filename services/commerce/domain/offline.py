@@ -1,0 +1,78 @@
+"""Off-line sales are facts: what differs from the books becomes an exception, never a refusal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from services.commerce.domain.freezing import PricedLine
+from services.commerce.domain.orders import Discount, DiscountSource, PriceSource
+from services.runtime.errors import Invalid
+from services.runtime.ids import OrderId
+
+TILL_DISCOUNT = Discount(source=DiscountSource.TILL, source_id="offline")
+"""What a till took off and no rule explains; the brand pays it, out of the store's exception budget."""
+
+
+class Difference(StrEnum):
+    """Why an exception was made; part of the contract."""
+
+    PRICE_DIFFERS = "PRICE_DIFFERS"
+    STOCK_SHORTFALL = "STOCK_SHORTFALL"
+    COUPON_EXCESS = "COUPON_EXCESS"
+    POINTS_SHORTFALL = "POINTS_SHORTFALL"
+    MEMBER_UNKNOWN = "MEMBER_UNKNOWN"
+    PRODUCT_UNKNOWN = "PRODUCT_UNKNOWN"
+    HOLD_LOST = "HOLD_LOST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaleException:
+    """A difference between a sale and the books: the till's figure less the books'. `posted_at` is machine time."""
+
+    exception_id: str
+    reason: Difference
+    order_id: OrderId
+    line_id: str
+    difference: int
+    detail: str
+    posted_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A difference before it has an id: reason, line, figure, words."""
+
+    reason: Difference
+    line_id: str
+    difference: int
+    detail: str
+
+
+def check_charges(charged_minor: Sequence[int], lines: Sequence[PricedLine]) -> None:
+    """Raises Invalid unless there is one charge a line, at most the till's own shelf price."""
+    if len(charged_minor) != len(lines):
+        raise Invalid(f"{len(charged_minor)} charges for {len(lines)} lines", field="charged_minor")
+    for at, (charged, line) in enumerate(zip(charged_minor, lines, strict=True)):
+        if line.price_source is PriceSource.POS and charged > line.shelf_minor:
+            raise Invalid("charged more than the till's own shelf price", field=f"charged_minor[{at}]")
+
+
+def as_charged(line: PricedLine, charged_minor: int) -> tuple[PricedLine, Found | None]:
+    """The line as it was sold, and how that differs from what the books would have asked.
+
+    Where the charge is the quoted price its discounts explain it; else the discount is the till's own.
+    """
+    if charged_minor == line.net_minor:
+        return line, None
+    found = Found(
+        reason=Difference.PRICE_DIFFERS,
+        line_id=line.line_id,
+        difference=charged_minor - line.net_minor,
+        detail=f"charged {charged_minor}, priced {line.net_minor}",
+    )
+    # a list price below the charge is not what the customer saw on the shelf
+    shelf_minor = max(line.shelf_minor, charged_minor)
+    off_minor = shelf_minor - charged_minor
+    shares = ((TILL_DISCOUNT, off_minor),) if off_minor else ()
+    return replace(line, shelf_minor=shelf_minor, shares=shares), found

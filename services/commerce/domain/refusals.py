@@ -1,0 +1,230 @@
+"""commerce's named refusals; the reasons are part of the contract.
+
+DomainError
+├── Invalid          SharesNotWhole, MoreThanAsked
+├── NotAllowed       PriceNotYours
+├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder
+├── AlreadyExists    SaleNumberReused
+└── Refused          OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
+                     OrderNotPayable, OrderNotCancellable, OrderNotPaid, OrderGivenUp,
+                     SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits
+"""
+
+from collections.abc import Sequence
+
+from services.runtime.errors import AlreadyExists, Invalid, Missing, NotAllowed, Refused
+
+
+class SharesNotWhole(Invalid):
+    """The rates of a split rule do not sum to 100, or a party stands twice."""
+
+    reason = "SHARES_NOT_WHOLE"
+
+    def __init__(self, why: str) -> None:
+        """Says what is wrong with the shares."""
+        super().__init__(why, field="shares")
+
+
+class MoreThanAsked(Invalid):
+    """A supplier accepts more units than it was asked for."""
+
+    reason = "TOO_MANY_UNITS"
+
+    def __init__(self, line_id: str, *, most: int) -> None:
+        """Names the line and the most that it can take."""
+        super().__init__(f"line {line_id!r} was asked for {most} units", field="lines", metadata={"line_id": line_id})
+
+
+class PriceNotYours(NotAllowed):
+    """Only a till sets prices."""
+
+    reason = "PRICE_NOT_YOURS"
+
+    def __init__(self) -> None:
+        """Says which scope is missing."""
+        super().__init__("PRICE_SOURCE_POS needs the scope commerce.pos.sell", metadata={"scope": "commerce.pos.sell"})
+
+
+class UnknownOrder(Missing):
+    """No such order in this tenant, or it is another store's."""
+
+    reason = "ORDER_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        """Names the order."""
+        super().__init__(kind="order", name=name)
+
+
+class UnknownLine(Missing):
+    """The order has no such line."""
+
+    reason = "LINE_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        """Names the line."""
+        super().__init__(kind="line", name=name)
+
+
+class UnknownProduct(Missing):
+    """No such product in the catalogue."""
+
+    reason = "PRODUCT_NOT_FOUND"
+
+    def __init__(self, skus: Sequence[str]) -> None:
+        """Names the first few."""
+        super().__init__(kind="product", name=", ".join(skus[:5]))
+
+
+class UnknownPrice(Missing):
+    """The price list has no price that fits store and channel."""
+
+    reason = "PRICE_NOT_FOUND"
+
+    def __init__(self, sku: str) -> None:
+        """Names the SKU."""
+        super().__init__(kind="price", name=sku)
+
+
+class UnknownSupplier(Missing):
+    """No such supplier."""
+
+    reason = "SUPPLIER_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        """Names the supplier."""
+        super().__init__(kind="supplier", name=name)
+
+
+class UnknownSupplierOrder(Missing):
+    """No such supplier order, or it is another supplier's."""
+
+    reason = "SUPPLIER_ORDER_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        """Names the supplier order."""
+        super().__init__(kind="supplier order", name=name)
+
+
+class SaleNumberReused(AlreadyExists):
+    """The till used the number for another sale."""
+
+    reason = "SALE_NUMBER_REUSED"
+
+    def __init__(self, *, till_id: str, sale_number: str, order_id: str) -> None:
+        """Names the sale that has the number."""
+        super().__init__(
+            f"till {till_id!r} sold other goods under number {sale_number!r}; a new sale needs a new number",
+            metadata={"order_id": order_id},
+        )
+
+
+class OutOfStock(Refused):
+    """Less is available than the order takes; nothing was reserved."""
+
+    reason = "OUT_OF_STOCK"
+
+    def __init__(self, *, sku: str, available: int, wanted: int) -> None:
+        """Names the first SKU that is short, in the order of SKUs."""
+        super().__init__(
+            f"{available} units of {sku!r} are available, the order takes {wanted}",
+            subject=f"sku/{sku}",
+            metadata={"sku": sku, "available": str(available)},
+        )
+
+
+class TotalChanged(Refused):
+    """The total is not what the customer saw."""
+
+    reason = "TOTAL_CHANGED"
+
+    def __init__(self, *, expected_minor: int, due_minor: int) -> None:
+        """Tells both figures."""
+        super().__init__(
+            f"{due_minor} is due and not {expected_minor}; show it and ask again",
+            subject="total",
+            metadata={"due_minor": str(due_minor)},
+        )
+
+
+class PaymentMismatch(Refused):
+    """The payments do not sum to what is due."""
+
+    reason = "PAYMENT_MISMATCH"
+
+    def __init__(self, *, paid_minor: int, due_minor: int) -> None:
+        """Tells both figures."""
+        super().__init__(
+            f"{due_minor} is due, the payments sum to {paid_minor}",
+            subject="payments",
+            metadata={"due_minor": str(due_minor)},
+        )
+
+
+class StockBelowReserved(Refused):
+    """The document would leave fewer goods than placed orders have reserved."""
+
+    reason = "STOCK_BELOW_RESERVED"
+
+    def __init__(self, *, sku: str, reserved: int) -> None:
+        """Names the SKU and what is reserved of it."""
+        super().__init__(
+            f"{reserved} units of {sku!r} are reserved; cancel those orders first",
+            subject=f"sku/{sku}",
+            metadata={"sku": sku, "reserved": str(reserved)},
+        )
+
+
+class UnitsAlreadyRefunded(Refused):
+    """The line has fewer units left than the refund names."""
+
+    reason = "UNITS_ALREADY_REFUNDED"
+
+    def __init__(self, line_id: str, *, left: int) -> None:
+        """Names the line and what is left of it."""
+        super().__init__(
+            f"line {line_id!r} has {left} units that are not refunded",
+            subject=f"line/{line_id}",
+            metadata={"line_id": line_id, "left": str(left)},
+        )
+
+
+class OrderNotPayable(Refused):
+    """The order does not wait for payment."""
+
+    reason = "ORDER_NOT_PAYABLE"
+
+
+class OrderNotCancellable(Refused):
+    """Only an order that waits for payment is cancelled; a paid one is refunded."""
+
+    reason = "ORDER_NOT_CANCELLABLE"
+
+
+class OrderNotPaid(Refused):
+    """Only what was paid is refunded."""
+
+    reason = "ORDER_NOT_PAID"
+
+
+class OrderGivenUp(Refused):
+    """The attempt died before payment and was undone; nothing was sold."""
+
+    reason = "ORDER_GIVEN_UP"
+
+
+class SupplierOrderNotOpen(Refused):
+    """The supplier order was answered, timed out or was refunded."""
+
+    reason = "SUPPLIER_ORDER_NOT_OPEN"
+
+
+class SupplierOrderNotAccepted(Refused):
+    """Only accepted units are shipped."""
+
+    reason = "SUPPLIER_ORDER_NOT_ACCEPTED"
+
+
+class TooManyUnits(Refused):
+    """The parcel holds more units than are accepted and not shipped."""
+
+    reason = "TOO_MANY_UNITS"

@@ -1,0 +1,139 @@
+"""Who gets what of a supplier's line, by the rule version frozen with the order; and the exact reversal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntEnum
+from typing import Final
+
+from services.commerce.domain.orders import Line, Order
+from services.commerce.domain.refunds import RefundedLine, shares_of_units
+from services.commerce.domain.refusals import SharesNotWhole
+from services.runtime.ids import SupplierId
+from services.runtime.money import allocate
+
+BRAND_ID: Final = "brand"
+PLATFORM_ID: Final = "platform"
+_RATE_SCALE: Final = 10_000
+
+
+class PartyKind(IntEnum):
+    """Who takes a share. CUSTOMER is the other side of the books: what was paid, with the opposite sign."""
+
+    CUSTOMER = 0
+    SUPPLIER = 1
+    BRAND = 2
+    STORE = 3
+    GUIDE = 4
+    DISTRIBUTOR = 5
+    PLATFORM = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitShare:
+    """One party's rate, per cent of what was paid for the line."""
+
+    party: PartyKind
+    percent: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRule:
+    """A supplier's split rule. Versions count from 1 and never change."""
+
+    supplier_id: SupplierId
+    version: int
+    shares: tuple[SplitShare, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitEntry:
+    """One entry of the settlement ledger; those of a line and refund sum to zero with the customer's."""
+
+    line_no: int
+    party: PartyKind
+    party_id: str
+    amount_minor: int
+    rule_version: int
+
+
+def check_shares(shares: Sequence[SplitShare]) -> None:
+    """Raises SharesNotWhole unless the rates sum to 100 and every party stands once."""
+    if len({share.party for share in shares}) < len(shares):
+        raise SharesNotWhole("a party stands twice")
+    whole = sum((share.percent for share in shares), Decimal(0))
+    if whole != 100:
+        raise SharesNotWhole(f"the rates sum to {whole} and not to 100")
+
+
+def unruled(supplier_id: SupplierId) -> SplitRule:
+    """The rule of a supplier that has none published: all is the brand's, which settles by hand. Version 0."""
+    return SplitRule(
+        supplier_id=supplier_id, version=0, shares=(SplitShare(party=PartyKind.BRAND, percent=Decimal(100)),)
+    )
+
+
+def parties_of(order: Order, line: Line) -> dict[PartyKind, str]:
+    """Who the parties are for this line; a kind that is not there takes no share. An order has no distributor yet."""
+    present = {
+        PartyKind.SUPPLIER: line.supplier_id,
+        PartyKind.BRAND: BRAND_ID,
+        PartyKind.STORE: order.store_id,
+        PartyKind.GUIDE: order.guide_id,
+        PartyKind.PLATFORM: PLATFORM_ID,
+    }
+    return {kind: party_id for kind, party_id in present.items() if party_id}
+
+
+def split_amount(amount_minor: int, rule: SplitRule, *, present: Iterable[PartyKind]) -> dict[PartyKind, int]:
+    """Each party's share in the rule's order, by largest remainder; they sum to the amount.
+
+    The share of a party that the order lacks goes to the brand.
+    """
+    there = frozenset(present)
+    weights = [int(share.percent * _RATE_SCALE) for share in rule.shares]
+    shares: dict[PartyKind, int] = {}
+    for share, part_minor in zip(rule.shares, allocate(amount_minor, weights), strict=True):
+        party = share.party if share.party in there else PartyKind.BRAND
+        shares[party] = shares.get(party, 0) + part_minor
+    return shares
+
+
+def sale_entries(order: Order, rules: Mapping[tuple[str, int], SplitRule]) -> tuple[SplitEntry, ...]:
+    """The entries of every supplier line of a paid order. `rules` by (supplier, version)."""
+    entries: list[SplitEntry] = []
+    for line in order.lines:
+        if not line.supplier_id:
+            continue
+        rule = rules.get((line.supplier_id, line.rule_version)) or unruled(line.supplier_id)
+        names = parties_of(order, line)
+        shares = split_amount(line.net_minor, rule, present=names)
+        assert sum(shares.values()) == line.net_minor
+        entries.append(_entry(line, PartyKind.CUSTOMER, "", -line.net_minor))
+        entries += [_entry(line, party, names[party], amount) for party, amount in shares.items()]
+    return tuple(entries)
+
+
+def reversal_entries(sale: Sequence[SplitEntry], line: Line, taken: RefundedLine) -> tuple[SplitEntry, ...]:
+    """The exact inverse, for the refunded units, of the sale's entries of this line: same parties, same version."""
+    entries = [entry for entry in sale if entry.line_no == line.line_no and entry.party is not PartyKind.CUSTOMER]
+    if not entries:
+        return ()
+    back = shares_of_units(
+        [entry.amount_minor for entry in entries], line.quantity, first=taken.refunded_before, count=taken.quantity
+    )
+    assert sum(back) == taken.amount_minor, "the parties give back another amount than the customer gets"
+    return (
+        _entry(line, PartyKind.CUSTOMER, "", taken.amount_minor),
+        *(_entry(line, entry.party, entry.party_id, -amount) for entry, amount in zip(entries, back, strict=True)),
+    )
+
+
+def _entry(line: Line, party: PartyKind, party_id: str, amount_minor: int) -> SplitEntry:
+    return SplitEntry(
+        line_no=line.line_no,
+        party=party,
+        party_id=party_id,
+        amount_minor=amount_minor,
+        rule_version=line.rule_version,
+    )

@@ -1,0 +1,272 @@
+"""Supplier orders: what was asked for, accepted, shipped, and what the customer got back instead."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from services.commerce.domain.orders import Line
+from services.commerce.domain.refusals import (
+    MoreThanAsked,
+    SupplierOrderNotAccepted,
+    SupplierOrderNotOpen,
+    TooManyUnits,
+    UnknownLine,
+)
+from services.runtime.errors import Refused
+from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId
+
+DEFAULT_ACCEPT_WITHIN_S: Final = 86_400
+
+
+class SupplierOrderState(IntEnum):
+    """The numbers stand in the database and in the contract."""
+
+    PENDING = 1
+    REQUESTED = 2
+    ACCEPTED = 3
+    PARTLY_ACCEPTED = 4
+    REJECTED = 5
+    TIMED_OUT = 6
+    SHIPPED = 7
+    DELIVERED = 8
+    CANCELLED = 9
+
+
+class SupplierEvent(StrEnum):
+    """What happens to a supplier order."""
+
+    REQUEST = "request"
+    ACCEPT = "accept"
+    ACCEPT_PART = "accept part"
+    REJECT = "reject"
+    TIME_OUT = "time out"
+    SHIP_PART = "ship part"
+    SHIP_REST = "ship rest"
+    REFUND_REST = "refund rest"
+
+
+OPEN_STATES: Final = frozenset(
+    {
+        SupplierOrderState.PENDING,
+        SupplierOrderState.REQUESTED,
+        SupplierOrderState.ACCEPTED,
+        SupplierOrderState.PARTLY_ACCEPTED,
+    }
+)
+_S = SupplierOrderState
+_E = SupplierEvent
+
+TRANSITIONS: Mapping[tuple[SupplierOrderState, SupplierEvent], SupplierOrderState] = {
+    (_S.PENDING, _E.REQUEST): _S.REQUESTED,
+    (_S.PENDING, _E.REFUND_REST): _S.CANCELLED,
+    (_S.REQUESTED, _E.ACCEPT): _S.ACCEPTED,
+    (_S.REQUESTED, _E.ACCEPT_PART): _S.PARTLY_ACCEPTED,
+    (_S.REQUESTED, _E.REJECT): _S.REJECTED,
+    (_S.REQUESTED, _E.TIME_OUT): _S.TIMED_OUT,
+    (_S.REQUESTED, _E.REFUND_REST): _S.CANCELLED,
+    (_S.ACCEPTED, _E.SHIP_PART): _S.ACCEPTED,
+    (_S.ACCEPTED, _E.SHIP_REST): _S.SHIPPED,
+    (_S.ACCEPTED, _E.REFUND_REST): _S.CANCELLED,
+    (_S.PARTLY_ACCEPTED, _E.SHIP_PART): _S.PARTLY_ACCEPTED,
+    (_S.PARTLY_ACCEPTED, _E.SHIP_REST): _S.SHIPPED,
+    (_S.PARTLY_ACCEPTED, _E.REFUND_REST): _S.CANCELLED,
+}
+
+_REFUSALS: Mapping[SupplierEvent, type[Refused]] = {
+    _E.ACCEPT: SupplierOrderNotOpen,
+    _E.ACCEPT_PART: SupplierOrderNotOpen,
+    _E.REJECT: SupplierOrderNotOpen,
+    _E.SHIP_PART: SupplierOrderNotAccepted,
+    _E.SHIP_REST: SupplierOrderNotAccepted,
+}
+
+
+def advance(state: SupplierOrderState, event: SupplierEvent, *, supplier_order_id: str) -> SupplierOrderState:
+    """The state after the event. Raises SupplierOrderNotOpen or SupplierOrderNotAccepted for a supplier's call."""
+    after = TRANSITIONS.get((state, event))
+    if after is not None:
+        return after
+    refusal = _REFUSALS.get(event)
+    assert refusal is not None, f"{event} of supplier order {supplier_order_id} in {state.name}"
+    raise refusal(
+        f"supplier order {supplier_order_id} is {state.name.lower()}", subject=f"supplier_order/{supplier_order_id}"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supplier:
+    """A supplier. A request must be answered within `accept_within_s` of business time."""
+
+    supplier_id: SupplierId
+    display_name: str
+    accept_within_s: int = DEFAULT_ACCEPT_WITHIN_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplierLine:
+    """Units of one line. `refunded_quantity` counts units that the customer got back instead of a parcel."""
+
+    line_no: int
+    line_id: str
+    sku: Sku
+    quantity: int
+    accepted_quantity: int = 0
+    shipped_quantity: int = 0
+    refunded_quantity: int = 0
+
+    @property
+    def open_quantity(self) -> int:
+        """Units that are neither shipped nor refunded."""
+        return self.quantity - self.shipped_quantity - self.refunded_quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplierOrder:
+    """A supplier's part of an order; `accept_by` and `requested_at` are business time."""
+
+    supplier_order_id: SupplierOrderId
+    order_id: OrderId
+    supplier_id: SupplierId
+    state: SupplierOrderState
+    version: int
+    lines: tuple[SupplierLine, ...]
+    requested_at: datetime | None = None
+    accept_by: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """What a supplier sent: units by line number."""
+
+    units: tuple[tuple[int, int], ...]
+    carrier: str
+    tracking_number: str
+
+
+def lines_by_supplier(lines: Sequence[Line]) -> dict[SupplierId, tuple[SupplierLine, ...]]:
+    """What each supplier must ship of an order."""
+    by_supplier: dict[SupplierId, tuple[SupplierLine, ...]] = {}
+    for line in lines:
+        if line.supplier_id:
+            asked = SupplierLine(line_no=line.line_no, line_id=line.line_id, sku=line.sku, quantity=line.quantity)
+            by_supplier[line.supplier_id] = (*by_supplier.get(line.supplier_id, ()), asked)
+    return by_supplier
+
+
+def request(order: SupplierOrder, *, now: datetime, accept_within_s: int) -> SupplierOrder:
+    """Handed to the supplier, who must answer in time."""
+    return replace(
+        order,
+        state=advance(order.state, _E.REQUEST, supplier_order_id=order.supplier_order_id),
+        version=order.version + 1,
+        requested_at=now,
+        accept_by=now + timedelta(seconds=accept_within_s),
+    )
+
+
+def accept(order: SupplierOrder, units: Mapping[str, int], *, now: datetime) -> tuple[SupplierOrder, dict[str, int]]:
+    """The order after the supplier's answer, and the units per line id that it does not ship, to be refunded.
+
+    `units` per line id; empty: everything. A line that is not named is not accepted, and nothing at all is a rejection.
+    Raises SupplierOrderNotOpen (also past `accept_by`), UnknownLine, MoreThanAsked.
+    """
+    _check_in_time(order, now=now)
+    _check_lines(order, units)
+    taken = {line.line_id: units.get(line.line_id, 0) if units else line.open_quantity for line in order.lines}
+    for line in order.lines:
+        if taken[line.line_id] > line.open_quantity:
+            raise MoreThanAsked(line.line_id, most=line.open_quantity)
+    refused = {
+        line.line_id: line.open_quantity - taken[line.line_id]
+        for line in order.lines
+        if line.open_quantity > taken[line.line_id]
+    }
+    event = _E.REJECT if not any(taken.values()) else _E.ACCEPT_PART if refused else _E.ACCEPT
+    state = advance(order.state, event, supplier_order_id=order.supplier_order_id)
+    lines = tuple(
+        replace(
+            line,
+            accepted_quantity=taken[line.line_id],
+            refunded_quantity=line.refunded_quantity + refused.get(line.line_id, 0),
+        )
+        for line in order.lines
+    )
+    return replace(order, state=state, version=order.version + 1, lines=lines), refused
+
+
+def refuse(order: SupplierOrder, event: SupplierEvent, *, now: datetime) -> tuple[SupplierOrder, dict[str, int]]:
+    """The order after a rejection or time-out, and the units per line id to be refunded."""
+    assert event in {_E.REJECT, _E.TIME_OUT}
+    if event is _E.REJECT:
+        _check_in_time(order, now=now)
+    state = advance(order.state, event, supplier_order_id=order.supplier_order_id)
+    refused = {line.line_id: line.open_quantity for line in order.lines if line.open_quantity}
+    lines = tuple(replace(line, refunded_quantity=line.refunded_quantity + line.open_quantity) for line in order.lines)
+    return replace(order, state=state, version=order.version + 1, lines=lines), refused
+
+
+def ship(order: SupplierOrder, units: Mapping[str, int]) -> tuple[SupplierOrder, tuple[tuple[int, int], ...]]:
+    """The order after a parcel, and the parcel's units by line number; no units named: everything that is open.
+
+    Raises SupplierOrderNotAccepted, UnknownLine, TooManyUnits.
+    """
+    advance(order.state, _E.SHIP_PART, supplier_order_id=order.supplier_order_id)
+    _check_lines(order, units)
+    parcel = {line.line_no: units.get(line.line_id, 0) if units else line.open_quantity for line in order.lines}
+    for line in order.lines:
+        if parcel[line.line_no] > line.open_quantity:
+            raise TooManyUnits(
+                f"{line.open_quantity} units of line {line.line_id!r} are accepted and not shipped",
+                subject=f"line/{line.line_id}",
+                metadata={"line_id": line.line_id},
+            )
+    if not any(parcel.values()):
+        raise TooManyUnits("the parcel is empty", subject=f"supplier_order/{order.supplier_order_id}")
+    lines = tuple(replace(line, shipped_quantity=line.shipped_quantity + parcel[line.line_no]) for line in order.lines)
+    shipped = replace(order, version=order.version + 1, lines=lines)
+    sent = tuple((line_no, quantity) for line_no, quantity in parcel.items() if quantity)
+    return replace(shipped, state=_state_after_shipping(shipped)), sent
+
+
+def give_back(order: SupplierOrder, units: Mapping[int, int]) -> SupplierOrder | None:
+    """The order after the customer was refunded units by line number; None if it is as before.
+
+    Units that are shipped already come back as a return and change nothing here.
+    """
+    if order.state not in OPEN_STATES:
+        return None
+    lines = tuple(
+        replace(line, refunded_quantity=line.refunded_quantity + min(line.open_quantity, units.get(line.line_no, 0)))
+        for line in order.lines
+    )
+    if lines == order.lines:
+        return None
+    reduced = replace(order, version=order.version + 1, lines=lines)
+    if any(line.open_quantity for line in lines):
+        return reduced
+    shipped = any(line.shipped_quantity for line in lines)
+    event = _E.SHIP_REST if shipped else _E.REFUND_REST
+    return replace(reduced, state=advance(order.state, event, supplier_order_id=order.supplier_order_id))
+
+
+def _state_after_shipping(order: SupplierOrder) -> SupplierOrderState:
+    event = _E.SHIP_PART if any(line.open_quantity for line in order.lines) else _E.SHIP_REST
+    return advance(order.state, event, supplier_order_id=order.supplier_order_id)
+
+
+def _check_in_time(order: SupplierOrder, *, now: datetime) -> None:
+    # past its time it is timed out, whether or not the sweeper has come by
+    if order.state is _S.REQUESTED and order.accept_by is not None and order.accept_by <= now:
+        raise SupplierOrderNotOpen(
+            f"supplier order {order.supplier_order_id} was to be answered until {order.accept_by.isoformat()}",
+            subject=f"supplier_order/{order.supplier_order_id}",
+        )
+
+
+def _check_lines(order: SupplierOrder, units: Mapping[str, int]) -> None:
+    known = {line.line_id for line in order.lines}
+    for line_id in units:
+        if line_id not in known:
+            raise UnknownLine(line_id)

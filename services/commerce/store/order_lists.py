@@ -1,0 +1,187 @@
+"""Lists of orders, refunds and exceptions, by page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.commerce.domain.offline import Difference, SaleException
+from services.commerce.domain.orders import Line, Order
+from services.commerce.domain.refunds import Refund, RefundedLine
+from services.runtime.database import Connection, raw
+from services.runtime.ids import OrderId, RefundId
+
+# an alias's orders are the survivor's
+_OF_MEMBER = """
+    SELECT o.order_id::text, o.occurred_at
+    FROM orders AS o
+    WHERE o.tenant_id = $1::uuid
+      AND o.member_id IN (
+          SELECT $2::uuid
+          UNION ALL
+          SELECT a.member_id FROM member_aliases AS a WHERE a.tenant_id = $1::uuid AND a.survivor_id = $2::uuid
+      )
+      AND ($3 = '' OR o.store_id = $3)
+      AND ($4::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($4, $5::uuid))
+    ORDER BY o.occurred_at DESC, o.order_id DESC
+    LIMIT $6
+"""
+_OF_STORE = """
+    SELECT o.order_id::text, o.occurred_at
+    FROM orders AS o
+    WHERE o.tenant_id = $1::uuid AND o.store_id = $2
+      AND ($3::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($3, $4::uuid))
+    ORDER BY o.occurred_at DESC, o.order_id DESC
+    LIMIT $5
+"""
+_OF_TENANT = """
+    SELECT o.order_id::text, o.occurred_at
+    FROM orders AS o
+    WHERE o.tenant_id = $1::uuid
+      AND ($2::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($2, $3::uuid))
+    ORDER BY o.occurred_at DESC, o.order_id DESC
+    LIMIT $4
+"""
+_REFUNDS = """
+    SELECT r.refund_no, r.refund_id::text, r.amount_minor, r.tenders_minor, r.returned_points, r.whole_order, r.reason,
+           r.occurred_at
+    FROM refunds AS r
+    WHERE r.tenant_id = $1::uuid AND r.order_id = $2::uuid
+    ORDER BY r.refund_no
+"""
+_REFUND_LINES = """
+    SELECT r.refund_no, r.line_no, r.quantity, r.refunded_before, r.amount_minor, r.points_tender_minor,
+           r.returned_points, r.discounts_minor, r.tenders_minor, r.restock
+    FROM refund_lines AS r
+    WHERE r.tenant_id = $1::uuid AND r.order_id = $2::uuid
+    ORDER BY r.refund_no, r.line_no
+"""
+_ADD_EXCEPTIONS = """
+    INSERT INTO sale_exceptions (tenant_id, exception_id, store_id, order_id, line_id, reason, difference, detail,
+                                 posted_at)
+    SELECT $1::uuid, e.exception_id, $2, e.order_id, e.line_id, e.reason, e.difference, e.detail, e.posted_at
+    FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::timestamptz[])
+         AS e(exception_id, order_id, line_id, reason, difference, detail, posted_at)
+"""
+_EXCEPTIONS = """
+    SELECT e.exception_id::text, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at
+    FROM sale_exceptions AS e
+    WHERE e.tenant_id = $1::uuid AND ($2 = '' OR e.store_id = $2)
+      AND ($3 = '' OR e.exception_id < nullif($3, '')::uuid)
+    ORDER BY e.exception_id DESC
+    LIMIT $4
+"""
+_EXCEPTIONS_OF_ORDER = """
+    SELECT e.exception_id::text, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at
+    FROM sale_exceptions AS e
+    WHERE e.tenant_id = $1::uuid AND e.order_id = $2::uuid
+    ORDER BY e.exception_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Where a page of orders ended."""
+
+    occurred_at: datetime
+    order_id: OrderId
+
+
+async def page(
+    connection: Connection, tenant_id: str, *, store_id: str, member_id: str, after: Mark | None, limit: int
+) -> tuple[Mark, ...]:
+    """Ids of orders, newest first, of a store, of a member, of both or of all."""
+    at = after.occurred_at if after else None
+    last = after.order_id if after else None
+    fetch = raw(connection).fetch
+    if member_id:
+        rows = await fetch(_OF_MEMBER, tenant_id, member_id, store_id, at, last, limit)
+    elif store_id:
+        rows = await fetch(_OF_STORE, tenant_id, store_id, at, last, limit)
+    else:
+        rows = await fetch(_OF_TENANT, tenant_id, at, last, limit)
+    return tuple(Mark(occurred_at=row["occurred_at"], order_id=row["order_id"]) for row in rows)
+
+
+async def refunds(connection: Connection, tenant_id: str, order: Order) -> tuple[Refund, ...]:
+    """The order's refunds, oldest first."""
+    lines: dict[int, list[RefundedLine]] = {}
+    if order.refund_count:
+        for row in await raw(connection).fetch(_REFUND_LINES, tenant_id, order.order_id):
+            lines.setdefault(row["refund_no"], []).append(_refunded_line(row, order.lines[row["line_no"]]))
+    return tuple(
+        Refund(
+            refund_id=RefundId(row["refund_id"]),
+            order_id=order.order_id,
+            refund_no=row["refund_no"],
+            lines=tuple(lines.get(row["refund_no"], ())),
+            tenders_minor=tuple(row["tenders_minor"]),
+            amount_minor=row["amount_minor"],
+            returned_points=row["returned_points"],
+            whole_order=row["whole_order"],
+            reason=row["reason"],
+            occurred_at=row["occurred_at"],
+        )
+        for row in await raw(connection).fetch(_REFUNDS, tenant_id, order.order_id)
+    )
+
+
+async def add_exceptions(
+    connection: Connection, tenant_id: str, store_id: str, exceptions: Sequence[SaleException]
+) -> None:
+    """Puts differences of a store's sales into the queue."""
+    if not exceptions:
+        return
+    await raw(connection).execute(
+        _ADD_EXCEPTIONS,
+        tenant_id,
+        store_id,
+        [each.exception_id for each in exceptions],
+        [each.order_id for each in exceptions],
+        [each.line_id for each in exceptions],
+        [each.reason.value for each in exceptions],
+        [each.difference for each in exceptions],
+        [each.detail for each in exceptions],
+        [each.posted_at for each in exceptions],
+    )
+
+
+async def exceptions(
+    connection: Connection, tenant_id: str, *, store_id: str, before: str, limit: int
+) -> tuple[SaleException, ...]:
+    """Exceptions, newest first, below an id."""
+    rows = await raw(connection).fetch(_EXCEPTIONS, tenant_id, store_id, before, limit)
+    return tuple(_exception(row) for row in rows)
+
+
+async def exceptions_of(connection: Connection, tenant_id: str, order_id: OrderId) -> tuple[SaleException, ...]:
+    """The order's exceptions, oldest first."""
+    rows = await raw(connection).fetch(_EXCEPTIONS_OF_ORDER, tenant_id, order_id)
+    return tuple(_exception(row) for row in rows)
+
+
+def _refunded_line(row: Any, line: Line) -> RefundedLine:
+    return RefundedLine(
+        line_no=row["line_no"],
+        line_id=line.line_id,
+        quantity=row["quantity"],
+        refunded_before=row["refunded_before"],
+        amount_minor=row["amount_minor"],
+        points_tender_minor=row["points_tender_minor"],
+        returned_points=row["returned_points"],
+        discounts_minor=tuple(row["discounts_minor"]),
+        tenders_minor=tuple(row["tenders_minor"]),
+        restock=row["restock"],
+    )
+
+
+def _exception(row: Any) -> SaleException:
+    return SaleException(
+        exception_id=row["exception_id"],
+        reason=Difference(row["reason"]),
+        order_id=OrderId(row["order_id"]),
+        line_id=row["line_id"],
+        difference=row["difference"],
+        detail=row["detail"],
+        posted_at=row["posted_at"],
+    )

@@ -1,0 +1,247 @@
+"""Suppliers and their orders. The customer's order is locked before its supplier orders, by whoever changes both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.commerce.domain.suppliers import (
+    Parcel,
+    Supplier,
+    SupplierLine,
+    SupplierOrder,
+    SupplierOrderState,
+)
+from services.runtime.database import Connection, raw
+from services.runtime.ids import OrderId, SupplierId, SupplierOrderId
+
+_PUT = """
+    INSERT INTO suppliers (tenant_id, supplier_id, display_name, accept_within_s)
+    VALUES ($1::uuid, $2, $3, $4)
+    ON CONFLICT (tenant_id, supplier_id) DO UPDATE
+    SET display_name = excluded.display_name, accept_within_s = excluded.accept_within_s, changed_at = now()
+"""
+_FIND_SUPPLIERS = """
+    SELECT s.supplier_id, s.display_name, s.accept_within_s
+    FROM suppliers AS s
+    WHERE s.tenant_id = $1::uuid AND s.supplier_id = ANY($2::text[])
+"""
+_INSERT = """
+    WITH lines AS (
+        INSERT INTO supplier_order_lines (tenant_id, supplier_order_id, line_no, line_id, sku, quantity)
+        SELECT $1::uuid, l.supplier_order_id, l.line_no, l.line_id, l.sku, l.quantity
+        FROM unnest($6::uuid[], $7::smallint[], $8::text[], $9::text[], $10::bigint[])
+             AS l(supplier_order_id, line_no, line_id, sku, quantity)
+    )
+    INSERT INTO supplier_orders (tenant_id, supplier_order_id, order_id, supplier_id, state, version)
+    SELECT $1::uuid, n.supplier_order_id, $2::uuid, n.supplier_id, n.state, 1
+    FROM unnest($3::uuid[], $4::text[], $5::smallint[]) AS n(supplier_order_id, supplier_id, state)
+"""
+_COLUMNS = """
+    s.supplier_order_id::text, s.order_id::text, s.supplier_id, s.state, s.version, s.requested_at, s.accept_by
+"""
+_FIND = f"""
+    SELECT {_COLUMNS}
+    FROM supplier_orders AS s
+    WHERE s.tenant_id = $1::uuid AND s.supplier_order_id = ANY($2::uuid[])
+"""
+_LOCK_OF_ORDER = f"""
+    SELECT {_COLUMNS}
+    FROM supplier_orders AS s
+    WHERE s.tenant_id = $1::uuid AND s.order_id = $2::uuid
+    ORDER BY s.supplier_order_id
+    FOR NO KEY UPDATE
+"""
+_PAGE = f"""
+    SELECT {_COLUMNS}
+    FROM supplier_orders AS s
+    WHERE s.tenant_id = $1::uuid AND s.supplier_id = $2 AND ($3 = 0 OR s.state = $3)
+      AND ($4 = '' OR s.supplier_order_id > nullif($4, '')::uuid)
+    ORDER BY s.supplier_order_id
+    LIMIT $5
+"""
+_LINES = """
+    SELECT l.supplier_order_id::text, l.line_no, l.line_id, l.sku, l.quantity, l.accepted_quantity,
+           l.shipped_quantity, l.refunded_quantity
+    FROM supplier_order_lines AS l
+    WHERE l.tenant_id = $1::uuid AND l.supplier_order_id = ANY($2::uuid[])
+    ORDER BY l.supplier_order_id, l.line_no
+"""
+_WRITE = """
+    WITH lines AS (
+        UPDATE supplier_order_lines AS l
+        SET accepted_quantity = n.accepted, shipped_quantity = n.shipped, refunded_quantity = n.refunded
+        FROM unnest($8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[])
+             AS n(line_no, accepted, shipped, refunded)
+        WHERE l.tenant_id = $1::uuid AND l.supplier_order_id = $2::uuid AND l.line_no = n.line_no
+    )
+    UPDATE supplier_orders
+    SET state = $3, version = $4, requested_at = $5, accept_by = $6, reason = coalesce(nullif($7, ''), reason)
+    WHERE tenant_id = $1::uuid AND supplier_order_id = $2::uuid
+"""
+_SHIP = """
+    INSERT INTO parcels (tenant_id, supplier_order_id, parcel_no, carrier, tracking_number, line_nos, quantities,
+                         shipped_at)
+    VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6::smallint[], $7::bigint[], $8)
+"""
+_OPEN = """
+    SELECT count(*)
+    FROM supplier_orders AS s
+    WHERE s.tenant_id = $1::uuid AND s.order_id = $2::uuid AND s.state = 1
+"""
+# over all tenants, each by its own business time; 2 is REQUESTED
+_OVERDUE = """
+    SELECT s.tenant_id::text, s.supplier_order_id::text
+    FROM tenants AS t
+    CROSS JOIN LATERAL (
+        SELECT o.tenant_id, o.supplier_order_id
+        FROM supplier_orders AS o
+        WHERE o.tenant_id = t.tenant_id AND o.state = 2 AND o.accept_by <= coalesce(t.test_clock_at, clock_timestamp())
+        ORDER BY o.accept_by
+        LIMIT $1
+    ) AS s
+    LIMIT $1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """A supplier order that was not answered in time."""
+
+    tenant_id: str
+    supplier_order_id: SupplierOrderId
+
+
+async def put(connection: Connection, tenant_id: str, supplier: Supplier) -> None:
+    """Makes or changes a supplier."""
+    await raw(connection).execute(
+        _PUT, tenant_id, supplier.supplier_id, supplier.display_name, supplier.accept_within_s
+    )
+
+
+async def find_suppliers(
+    connection: Connection, tenant_id: str, supplier_ids: Sequence[str]
+) -> dict[SupplierId, Supplier]:
+    """Suppliers by id; unknown ones are left out."""
+    rows = await raw(connection).fetch(_FIND_SUPPLIERS, tenant_id, sorted(set(supplier_ids)))
+    return {
+        row["supplier_id"]: Supplier(
+            supplier_id=row["supplier_id"], display_name=row["display_name"], accept_within_s=row["accept_within_s"]
+        )
+        for row in rows
+    }
+
+
+async def insert(connection: Connection, tenant_id: str, order_id: OrderId, orders: Sequence[SupplierOrder]) -> None:
+    """Writes the new supplier orders of one order."""
+    lines = [(order.supplier_order_id, line) for order in orders for line in order.lines]
+    await raw(connection).execute(
+        _INSERT,
+        tenant_id,
+        order_id,
+        [order.supplier_order_id for order in orders],
+        [order.supplier_id for order in orders],
+        [order.state for order in orders],
+        [supplier_order_id for supplier_order_id, _ in lines],
+        [line.line_no for _, line in lines],
+        [line.line_id for _, line in lines],
+        [line.sku for _, line in lines],
+        [line.quantity for _, line in lines],
+    )
+
+
+async def find(connection: Connection, tenant_id: str, supplier_order_id: SupplierOrderId) -> SupplierOrder | None:
+    """One supplier order as it stands, not locked."""
+    rows = await raw(connection).fetch(_FIND, tenant_id, [supplier_order_id])
+    return next(iter(await _loaded(connection, tenant_id, rows)), None)
+
+
+async def lock_of_order(connection: Connection, tenant_id: str, order_id: OrderId) -> tuple[SupplierOrder, ...]:
+    """The supplier orders of an order that is locked already."""
+    return await _loaded(connection, tenant_id, await raw(connection).fetch(_LOCK_OF_ORDER, tenant_id, order_id))
+
+
+async def page(
+    connection: Connection, tenant_id: str, *, supplier_id: str, state: int, after: str, limit: int
+) -> tuple[SupplierOrder, ...]:
+    """A supplier's orders, oldest first, above an id; state 0 is every one."""
+    rows = await raw(connection).fetch(_PAGE, tenant_id, supplier_id, state, after, limit)
+    return await _loaded(connection, tenant_id, rows)
+
+
+async def write(connection: Connection, tenant_id: str, order: SupplierOrder, *, reason: str = "") -> None:
+    """Writes a locked supplier order with its lines."""
+    await raw(connection).execute(
+        _WRITE,
+        tenant_id,
+        order.supplier_order_id,
+        order.state,
+        order.version,
+        order.requested_at,
+        order.accept_by,
+        reason,
+        [line.line_no for line in order.lines],
+        [line.accepted_quantity for line in order.lines],
+        [line.shipped_quantity for line in order.lines],
+        [line.refunded_quantity for line in order.lines],
+    )
+
+
+async def ship(
+    connection: Connection, tenant_id: str, order: SupplierOrder, parcel: Parcel, *, shipped_at: datetime
+) -> None:
+    """Writes a parcel; its number is the supplier order's version after it."""
+    await raw(connection).execute(
+        _SHIP,
+        tenant_id,
+        order.supplier_order_id,
+        order.version,
+        parcel.carrier,
+        parcel.tracking_number,
+        [line_no for line_no, _ in parcel.units],
+        [quantity for _, quantity in parcel.units],
+        shipped_at,
+    )
+
+
+async def not_requested(connection: Connection, tenant_id: str, order_id: OrderId) -> int:
+    """How many supplier orders of the order nobody has handed to their supplier yet."""
+    found: int = await raw(connection).fetchval(_OPEN, tenant_id, order_id)
+    return found
+
+
+async def overdue(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
+    """Requests that were not answered in time, over all tenants; on the system role."""
+    rows = await raw(connection).fetch(_OVERDUE, limit)
+    return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
+
+
+async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -> tuple[SupplierOrder, ...]:
+    if not rows:
+        return ()
+    lines: dict[str, list[SupplierLine]] = {}
+    for row in await raw(connection).fetch(_LINES, tenant_id, [row["supplier_order_id"] for row in rows]):
+        lines.setdefault(row["supplier_order_id"], []).append(
+            SupplierLine(
+                line_no=row["line_no"],
+                line_id=row["line_id"],
+                sku=row["sku"],
+                quantity=row["quantity"],
+                accepted_quantity=row["accepted_quantity"],
+                shipped_quantity=row["shipped_quantity"],
+                refunded_quantity=row["refunded_quantity"],
+            )
+        )
+    return tuple(
+        SupplierOrder(
+            supplier_order_id=row["supplier_order_id"],
+            order_id=row["order_id"],
+            supplier_id=row["supplier_id"],
+            state=SupplierOrderState(row["state"]),
+            version=row["version"],
+            lines=tuple(lines.get(row["supplier_order_id"], ())),
+            requested_at=row["requested_at"],
+            accept_by=row["accept_by"],
+        )
+        for row in rows
+    )

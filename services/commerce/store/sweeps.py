@@ -1,0 +1,78 @@
+"""What the sweeper looks for over all tenants, on the system role; and how far the relay and the readers are."""
+
+from dataclasses import dataclass
+
+from services.runtime.database import Connection, raw
+from services.runtime.ids import OrderId
+
+# waiting for payment past its time, in machine time
+_EXPIRED = """
+    SELECT o.tenant_id::text, o.order_id::text
+    FROM orders AS o
+    WHERE o.state = 1 AND o.expires_at <= clock_timestamp()
+    ORDER BY o.expires_at
+    LIMIT $1
+"""
+# the return window is over, in each tenant's business time; nothing is told, since nothing follows from it yet
+_CLOSE = """
+    WITH ready AS (
+        SELECT o.tenant_id, o.order_id
+        FROM tenants AS t
+        CROSS JOIN LATERAL (
+            SELECT c.tenant_id, c.order_id
+            FROM orders AS c
+            WHERE c.tenant_id = t.tenant_id AND c.state IN (2, 4)
+              AND c.closes_at <= coalesce(t.test_clock_at, clock_timestamp())
+              AND NOT EXISTS (
+                  SELECT 1 FROM supplier_orders AS s
+                  WHERE s.tenant_id = c.tenant_id AND s.order_id = c.order_id AND s.state IN (1, 2, 3, 4)
+              )
+            ORDER BY c.closes_at
+            LIMIT $1
+        ) AS o
+        LIMIT $1
+    ), locked AS (
+        SELECT o.tenant_id, o.order_id
+        FROM orders AS o
+        JOIN ready USING (tenant_id, order_id)
+        ORDER BY o.tenant_id, o.order_id
+        FOR NO KEY UPDATE OF o SKIP LOCKED
+    )
+    UPDATE orders AS o
+    SET state = 5, version = o.version + 1
+    FROM locked AS l
+    WHERE o.tenant_id = l.tenant_id AND o.order_id = l.order_id AND o.state IN (2, 4)
+"""
+_NUMBERED = """
+    SELECT h.next_seq - 1 AS seq,
+           (SELECT o.event_xid < r.horizon FROM orders AS o WHERE o.tenant_id = $1::uuid AND o.order_id = $2::uuid)
+               AS numbered
+    FROM relay_horizon AS r
+    LEFT JOIN log_heads AS h ON h.partition = $3
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """An order that was not paid in time."""
+
+    tenant_id: str
+    order_id: OrderId
+
+
+async def expired(connection: Connection, *, limit: int) -> tuple[Expired, ...]:
+    """Orders past their time to be paid, the longest first."""
+    rows = await raw(connection).fetch(_EXPIRED, limit)
+    return tuple(Expired(tenant_id=row["tenant_id"], order_id=row["order_id"]) for row in rows)
+
+
+async def close_orders(connection: Connection, *, limit: int) -> int:
+    """Closes orders whose return window is over; how many they were."""
+    status = await raw(connection).execute(_CLOSE, limit)
+    return int(status.rpartition(" ")[2])
+
+
+async def numbered_up_to(connection: Connection, tenant_id: str, order_id: OrderId, *, partition: int) -> int | None:
+    """A number of the log's partition by which all events of the order are in it; None while the relay is behind."""
+    row = await raw(connection).fetchrow(_NUMBERED, tenant_id, order_id, partition)
+    return int(row["seq"] or 0) if row is not None and row["numbered"] else None

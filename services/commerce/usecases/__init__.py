@@ -1,0 +1,1 @@
+"""What commerce does, in which order, inside which transaction."""
