@@ -112,7 +112,8 @@ class Shop:
         self._midnight(self.today + timedelta(days=1))
 
     def _live(self, day: date, *, today: list[Visit], late: list[Visit], refunds: list[Plan]) -> None:
-        sold: list[Sale] = [self._sell(visit) for visit in late]
+        uploads = sorted(late, key=lambda visit: (visit["store"], visit["at"], visit["basket"]))
+        sold: list[Sale] = [self._sell(visit) for visit in uploads]
         for refund in refunds:
             self._give_back(self.sales[refund["basket_id"]], [(number, units) for number, units in refund["lines"]])
         sold += [self._sell(visit) for visit in today if str(visit["basket"]) not in self.plan["offline"]]

@@ -4,7 +4,7 @@ The plan holds intents and no arithmetic: which sale burns, not how many points;
 were worth. It is written to a file that the reference implementation reads, so that both do the same day.
 
 The order of a household's day, which both keep to:
- 1. morning: its off-line sales of the day before are uploaded, oldest first;
+ 1. morning: its off-line sales of the day before are uploaded, store by store, oldest first;
  2. its refunds, in the plan's order;
  3. its sales of the day, oldest first, but for those at an off-line till;
  4. evening: its suppliers answer, in the order of the sales;
@@ -17,7 +17,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Literal
 
 from services.console.demo import rules
@@ -41,6 +40,11 @@ class RefundIntent:
     basket_id: int
     lines: tuple[tuple[int, int], ...]
 
+    @property
+    def when(self) -> date:
+        """The day as a date."""
+        return date.fromisoformat(self.day)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierIntent:
@@ -58,6 +62,7 @@ class Plan:
     weeks: tuple[int, ...]
     first_day: str = ""
     last_day: str = ""
+    sales: int = 0
     coupon_values: dict[str, int] = field(default_factory=dict)
     coupon_uses: dict[int, list[str]] = field(default_factory=dict)
     unmatched_redemptions: dict[str, int] = field(default_factory=dict)
@@ -66,11 +71,9 @@ class Plan:
     refunds: list[RefundIntent] = field(default_factory=list)
     suppliers: dict[int, dict[str, SupplierIntent]] = field(default_factory=dict)
 
-    def write(self, path: Path) -> None:
-        """Writes the plan as JSON."""
-        body = asdict(self) | {"burns": sorted(self.burns)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(body, indent=1, sort_keys=True))
+    def text(self) -> str:
+        """The plan as JSON; the same plan, the same text."""
+        return json.dumps(asdict(self) | {"burns": sorted(self.burns)}, indent=1, sort_keys=True)
 
 
 def template_id(campaign_id: int, coupon_upc: int) -> str:
@@ -109,6 +112,7 @@ def make_plan(data: DataSet, *, weeks: tuple[int, ...], seed: str) -> Plan:
         visits: dict[tuple[int, date], list[Basket]] = defaultdict(list)
         for basket in data.baskets(week):
             if accepted_lines(basket):
+                plan.sales += 1
                 visits[basket.household_id, basket.day].append(basket)
                 _plan_basket(plan, basket, products, days[-1])
         for key, wanted in redemptions.items():

@@ -1,0 +1,74 @@
+"""The end of a day: the test clock moves, and everybody has heard of it before the next day begins."""
+
+import asyncio
+import time
+from datetime import date
+
+from services.console.demo.calls import Caller, Wire
+from services.console.demo.opening import stamp
+from services.console.demo.seed import late_evening
+from services.runtime.settings import SERVICES
+from siyu.common.v1 import audit_pb2, audit_pb2_grpc
+from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
+
+NO_CHECK = "-"
+POLL_S = 0.02
+HEARD_WITHIN_S = 60.0
+CLOCK_CACHED_S = 0.25
+"""Services keep a test clock for up to 200 ms."""
+
+
+class NeverHeard(Exception):
+    """A service did not follow the test clock in time."""
+
+
+class DayEnd:
+    """Moves the brand's clock day by day."""
+
+    def __init__(self, wire: Wire, admin: Caller) -> None:
+        """`admin` may move the clock and read where consumers stand."""
+        self._wire = wire
+        self._admin = admin
+
+    async def move_to(self, day: date) -> None:
+        """Sets the clock to the evening of `day` and returns when every service follows.
+
+        The move is the newest event in identity's log: whoever has read the log to its end knows it.
+        """
+        told = sum(head.events_total for head in (await self._positions("identity")).log)
+        reply = await self._wire.call(
+            self._wire.stub(tenant_pb2_grpc.TenantServiceStub).AdvanceTestClock,
+            tenant_pb2.AdvanceTestClockRequest(request_id=f"clock-{day}", to=stamp(late_evening(day))),
+            caller=self._admin,
+        )
+        assert reply.tenant.test_clock_at.ToDatetime() == stamp(late_evening(day)).ToDatetime()
+        deadline = time.monotonic() + HEARD_WITHIN_S
+        while not await self._heard(more_than=told):
+            if time.monotonic() > deadline:
+                raise NeverHeard(f"the clock moved to {day}, and a service still does not know it")
+            await asyncio.sleep(POLL_S)
+        await asyncio.sleep(CLOCK_CACHED_S)
+
+    async def _heard(self, *, more_than: int) -> bool:
+        heads = {head.partition: head for head in (await self._positions("identity")).log}
+        if sum(head.events_total for head in heads.values()) <= more_than:
+            return False
+        for service in SERVICES:
+            if service == "identity":
+                continue
+            answer = await self._positions(service)
+            at = {
+                position.partition: position.seq
+                for position in answer.positions
+                if position.producer == "identity" and position.queue == "members"
+            }
+            if any(at.get(partition, 0) < head.seq for partition, head in heads.items()):
+                return False
+        return True
+
+    async def _positions(self, service: str) -> audit_pb2.AuditResponse:
+        # one contract that every service serves: the channel is chosen by hand
+        stub = self._wire.stub(audit_pb2_grpc.AuditServiceStub, service=service)
+        request = audit_pb2.AuditRequest(check_prefix=NO_CHECK)
+        answer: audit_pb2.AuditResponse = await self._wire.call(stub.Audit, request, caller=self._admin)
+        return answer

@@ -1,0 +1,197 @@
+"""Replays the baskets day by day as the chain's tills would: many at once, one household's in order."""
+
+import asyncio
+import time
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from rich.console import Console
+
+from services.console.demo import rules
+from services.console.demo.barrier import DayEnd
+from services.console.demo.dataset import Basket
+from services.console.demo.intake import Coverage, accepted_lines
+from services.console.demo.opening import Opening
+from services.console.demo.plan import RefundIntent
+from services.console.demo.prices import member_discounts
+from services.console.demo.progress import Bar, bar
+from services.console.demo.supply import Request, Suppliers
+from services.console.demo.tills import SALES_AN_UPLOAD, Tills
+
+TILLS_AT_ONCE = 48
+
+
+class UploadRefused(Exception):
+    """An off-line sale was refused or recorded twice; it is a fact and must be recorded once."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """What one household does on one day, in order: refunds first, then purchases."""
+
+    refunds: list[tuple[RefundIntent, int]] = field(default_factory=list)
+    baskets: list[Basket] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Result:
+    """What the replay saw for itself; the report reads everything else from Siyu's books."""
+
+    coverage: Coverage = field(default_factory=Coverage)
+    sales: int = 0
+    refunds: int = 0
+    uploads: int = 0
+    uploaded_twice: int = 0
+    exceptions: Counter[str] = field(default_factory=Counter)
+    suppliers: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+
+class Replay:
+    """One replay of the plan."""
+
+    def __init__(self, opening: Opening) -> None:
+        """`opening` has been carried out: the shops are open."""
+        self.opening = opening
+        self.plan = opening.plan
+        self.tills = Tills(opening.wire, opening.brand, opening.products)
+        suppliers = {supplier.supplier_id: opening.brand.caller(supplier.supplier_id) for supplier in rules.SUPPLIERS}
+        self.suppliers = Suppliers(opening.wire, self.tills, suppliers)
+        self.day_end = DayEnd(opening.wire, opening.admin)
+        self.result = Result()
+        self._refunds: dict[date, list[tuple[RefundIntent, int]]] = defaultdict(list)
+        for number, intent in enumerate(self.plan.refunds):
+            self._refunds[intent.when].append((intent, number))
+        self._households: dict[int, int] = {}
+        self._unsettled: deque[int] = deque()
+        self._late: list[Basket] = []
+        self._discounts: dict[int, dict[int, int]] = {}
+
+    async def run(self, *, console: Console) -> Result:
+        """Every day of the window, and the midnight after the last one."""
+        started = time.monotonic()
+        with bar(console, title="sales", total=self.plan.sales) as progress:
+            for week in self.plan.weeks:
+                baskets = self.opening.data.baskets(week)
+                self.result.coverage.add(baskets, self.opening.products)
+                self._discounts[week] = member_discounts(baskets, self.opening.products)
+                self._discounts.pop(week - 2, None)
+                days: dict[date, list[Basket]] = defaultdict(list)
+                for basket in baskets:
+                    if accepted_lines(basket):
+                        days[basket.day].append(basket)
+                for day in self.opening.days_of(week):
+                    progress.say(f"{day:%A %-d %B %Y}")
+                    await self.day_end.move_to(day)
+                    await self._live(day, days.pop(day, []), progress)
+        await self.day_end.move_to(date.fromisoformat(self.plan.last_day) + timedelta(days=1))
+        self.result.suppliers = self.suppliers.answers
+        self.result.seconds = time.monotonic() - started
+        return self.result
+
+    async def _live(self, day: date, baskets: list[Basket], progress: Bar) -> None:
+        late, self._late = self._late, [basket for basket in baskets if basket.basket_id in self.plan.offline]
+        uploaded = await self._upload(late)
+        progress.advance(len(late))
+        online = [basket for basket in baskets if basket.basket_id not in self.plan.offline]
+        await self._visit(self._visits(day, online), progress)
+        await self._settle_all()
+        await self.suppliers.evening(day, self._requests([*uploaded, *online]))
+
+    def _visits(self, day: date, baskets: list[Basket]) -> deque[Visit]:
+        visits: dict[int, Visit] = defaultdict(Visit)
+        for intent, number in self._refunds.pop(day, []):
+            visits[self._households[intent.basket_id]].refunds.append((intent, number))
+        for basket in baskets:
+            visits[basket.household_id].baskets.append(basket)
+        # those with most to do first, so that the day's end does not wait for one household
+        ordered = sorted(visits.values(), key=lambda visit: -len(visit.refunds) - len(visit.baskets))
+        return deque(ordered)
+
+    async def _visit(self, visits: deque[Visit], progress: Bar) -> None:
+        async def till() -> None:
+            while visits:
+                await self._one(visits.popleft(), progress)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(TILLS_AT_ONCE, len(visits))):
+                group.create_task(till())
+
+    async def _one(self, visit: Visit, progress: Bar) -> None:
+        """A household's day. What it did is settled before it does more: a burn sees what a refund gave back."""
+        unsettled: int | None = None
+        for intent, number in visit.refunds:
+            await self._settle(unsettled)
+            await self.tills.refund(intent, number)
+            self.result.refunds += 1
+            unsettled = intent.basket_id
+        for basket in visit.baskets:
+            await self._settle(unsettled)
+            codes = self.plan.coupon_uses.get(basket.basket_id, ())
+            await self.tills.sell(basket, codes=codes, burns=basket.basket_id in self.plan.burns)
+            self._note(basket)
+            progress.advance()
+            unsettled = basket.basket_id
+        if unsettled is not None:
+            self._unsettled.append(unsettled)
+
+    async def _settle(self, basket_id: int | None) -> None:
+        if basket_id is not None:
+            await self.tills.settle(basket_id)
+
+    async def _settle_all(self) -> None:
+        """The barrier before the suppliers and the clock: nothing of the day is still on its way."""
+
+        async def some() -> None:
+            while self._unsettled:
+                await self.tills.settle(self._unsettled.popleft())
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(TILLS_AT_ONCE, len(self._unsettled))):
+                group.create_task(some())
+
+    async def _upload(self, late: list[Basket]) -> list[Basket]:
+        """Yesterday's off-line sales, store by store; each batch is sent twice, as after a link that broke again."""
+        stores: dict[int, list[Basket]] = defaultdict(list)
+        for basket in late:
+            stores[basket.store_id].append(basket)
+        uploaded: list[Basket] = []
+        for _, own in sorted(stores.items()):
+            for first in range(0, len(own), SALES_AN_UPLOAD):
+                await self._upload_batch(own[first : first + SALES_AN_UPLOAD])
+            uploaded += own
+        for basket in uploaded:
+            await self.tills.settle(basket.basket_id)
+        return uploaded
+
+    async def _upload_batch(self, batch: list[Basket]) -> None:
+        discounts = self._discounts[batch[0].week]
+        first = await self.tills.upload(batch, discounts, self.plan.offline)
+        second = await self.tills.upload(batch, discounts, self.plan.offline)
+        for basket, once, again in zip(batch, first, second, strict=True):
+            if once.refusal_reason:
+                raise UploadRefused(f"basket {basket.basket_id}: {once.refusal_reason} {once.refusal_message}")
+            if not again.duplicate or again.order.order_id != once.order.order_id:
+                raise UploadRefused(f"basket {basket.basket_id} was recorded twice")
+            for exception in once.exceptions:
+                self.result.exceptions[exception.reason] += 1
+            self._note(basket)
+        self.result.uploads += 1
+        self.result.uploaded_twice += len(batch)
+
+    def _note(self, basket: Basket) -> None:
+        self.result.sales += 1
+        self._households[basket.basket_id] = basket.household_id
+
+    def _requests(self, baskets: list[Basket]) -> list[Request]:
+        return [
+            Request(
+                basket_id=basket.basket_id,
+                household_id=basket.household_id,
+                supplier_id=supplier_id,
+                intent=intent,
+            )
+            for basket in baskets
+            for supplier_id, intent in sorted(self.plan.suppliers.get(basket.basket_id, {}).items())
+        ]

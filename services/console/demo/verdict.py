@@ -1,0 +1,176 @@
+"""Holds Siyu's books against the files (coverage) and against the reference implementation (engine)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.console.demo import rules
+from services.console.demo.books import BookedMember, BookedOrder, Books
+from services.console.demo.intake import Coverage
+from services.console.demo.plan import Plan
+
+SHOWN = 5
+"""So many differences of a check are printed; the rest are counted."""
+Expected = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of the verdict."""
+
+    name: str
+    examined: int
+    detail: str
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return not self.wrong
+
+
+def coverage_checks(
+    coverage: Coverage, books: Books, *, whole_set_cents: int, window_cents: int, sales: int
+) -> list[Check]:
+    """No line is lost between the files and the books, and none was made up."""
+    shelf = sum(order.shelf for order in books.orders.values())
+    lines = sum(len(order.lines) for order in books.orders.values())
+    rejected = ", ".join(f"{count:,} {reason}" for reason, count in sorted(coverage.rejected.items())) or "none"
+    return [
+        _equal(
+            "files: sales of the whole set",
+            examined=1,
+            told={"files": whole_set_cents, "known": rules.WHOLE_SET_SALES_CENTS},
+        ),
+        _equal(
+            "files: shelf less recorded discounts = sales of the window",
+            examined=coverage.accepted_lines + sum(coverage.rejected.values()),
+            told={"lines": coverage.sales_cents, "files": window_cents},
+            note=f"rejected lines: {rejected}",
+        ),
+        _equal(
+            "books: shelf price of all orders = accepted lines of the files",
+            examined=lines,
+            told={"books": shelf, "files": coverage.accepted_shelf_cents},
+        ),
+        _equal(
+            "books: every accepted line is sold once",
+            examined=lines,
+            told={"books": lines, "files": coverage.accepted_lines},
+        ),
+        _equal(
+            "books: every basket is one order",
+            examined=len(books.orders),
+            told={"books": len(books.orders), "files": sales},
+        ),
+    ]
+
+
+def engine_checks(books: Books, expected: Expected, plan: Plan) -> list[Check]:
+    """To the cent and the point, what Siyu did is what the reference implementation did."""
+    orders = expected["orders"]
+    online = {number for number in books.orders if number not in plan.offline}
+    pairs = [(number, books.orders.get(int(number)), wanted) for number, wanted in orders.items()]
+    members = [(number, books.members.get(int(number)), wanted) for number, wanted in expected["customers"].items()]
+    return [
+        _compared("charged per order: shelf, net, refunded", pairs, _charged),
+        _compared("charged per line: shelf, net, by points, points, units back", pairs, _lines),
+        _compared(
+            "discounted by source, on-line orders",
+            [pair for pair in pairs if int(pair[0]) in online],
+            _discounted,
+        ),
+        _compared("coupons used, per order and template", pairs, _coupons),
+        _compared("points quoted per order", pairs, lambda order, wanted: _same(order.quoted, wanted["earned"])),
+        _compared("points burnt per order", pairs, lambda order, wanted: _same(order.burnt, wanted["burnt"])),
+        _compared("points per member: available, pending, debt", members, _balance),
+        _compared("points per member: earned, burnt, given back, taken back, expired", members, _moved),
+        _compared("tier per member", members, lambda member, wanted: _same(member.tier, wanted["tier"])),
+        _compared(
+            "split per party: earned, reversed",
+            [(party, books.parties.get(party), wanted) for party, wanted in expected["parties"].items()],
+            lambda sums, wanted: _same(list(sums), [wanted.get("earned", 0), wanted.get("reversed", 0)]),
+        ),
+    ]
+
+
+def _charged(order: BookedOrder, wanted: Expected) -> str:
+    return _same([order.shelf, order.net, order.refunded], [wanted["shelf"], wanted["net"], wanted["refunded"]])
+
+
+def _lines(order: BookedOrder, wanted: Expected) -> str:
+    told = {number: list(figures) for number, figures in order.lines.items()}
+    differing = sorted(
+        number for number in {*told, *wanted["lines"]} if told.get(number) != wanted["lines"].get(number)
+    )
+    return "; ".join(f"line {number}: {told.get(number)} for {wanted['lines'].get(number)}" for number in differing[:2])
+
+
+def _discounted(order: BookedOrder, wanted: Expected) -> str:
+    sources = {
+        "LINE_PROMOTION": wanted["member_off"],
+        "ORDER_PROMOTION": wanted["weekend_off"],
+        "COUPON": wanted["coupon_off"],
+    }
+    return _same(order.by_source, {source: cents for source, cents in sources.items() if cents})
+
+
+def _coupons(order: BookedOrder, wanted: Expected) -> str:
+    by_template: dict[str, int] = {}
+    for code, cents in wanted["coupons"].items():
+        campaign, upc, _, _ = code.split("-")
+        by_template[f"c{campaign}-{upc}"] = by_template.get(f"c{campaign}-{upc}", 0) + cents
+    return _same(order.coupons, by_template)
+
+
+def _balance(member: BookedMember, wanted: Expected) -> str:
+    return _same(
+        [member.available, member.pending, member.debt, member.held],
+        [wanted["available"], wanted["pending"], wanted["debt"], 0],
+    )
+
+
+def _moved(member: BookedMember, wanted: Expected) -> str:
+    kinds = member.by_kind
+    told = [
+        kinds.get("EARN", 0),
+        -kinds.get("BURN", 0),
+        kinds.get("GIVE_BACK", 0),
+        -kinds.get("TAKE_BACK", 0),
+        -kinds.get("EXPIRE", 0),
+    ]
+    return _same(
+        told,
+        [
+            wanted["earned"],
+            wanted["burnt"],
+            wanted["given_back"],
+            # what could not be taken is owed, and stands in an entry of its own
+            wanted["taken_back"] - wanted["owed"],
+            wanted["expired"],
+        ],
+    )
+
+
+def _same(told: object, wanted: object) -> str:
+    return "" if told == wanted else f"{told} for {wanted}"
+
+
+def _equal(name: str, *, examined: int, told: Mapping[str, int], note: str = "") -> Check:
+    figures = ", ".join(f"{who} {value:,}" for who, value in told.items())
+    wrong = () if len(set(told.values())) == 1 else (figures,)
+    return Check(name=name, examined=examined, detail=f"{figures}{f'; {note}' if note else ''}", wrong=wrong)
+
+
+def _compared(name: str, pairs: Iterable[tuple[str, Any, Expected]], difference: Any) -> Check:
+    examined = 0
+    wrong: list[str] = []
+    for key, told, wanted in pairs:
+        examined += 1
+        why = "not in the books" if told is None else difference(told, wanted)
+        if why:
+            wrong.append(f"{key}: {why}")
+    detail = "; ".join(wrong[:SHOWN])
+    if len(wrong) > SHOWN:
+        detail += f"; and {len(wrong) - SHOWN:,} more"
+    return Check(name=name, examined=examined, detail=detail, wrong=tuple(wrong))
