@@ -1,0 +1,131 @@
+"""What the benches run on: identity and loyalty as they run anywhere, a brand with members, pgbench, and the echo."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import grpc
+
+from services.console.demo.calls import Caller, Wire
+from services.console.stack import ports
+from services.console.stack.local import LocalStack
+from services.console.stack.settings import REPOSITORY, StackSettings
+from services.runtime.ids import new_id
+from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
+from siyu.loyalty.v1 import programme_pb2, programme_pb2_grpc
+from tests.bench.pgbench import Pgbench
+from tests.bench.rounds import family
+
+MEMBERS = 50_000
+CURRENCY = "points"
+DRAIN_POLL_S = 0.005
+DRAIN_TIMEOUT_S = 60.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Installation:
+    """A running installation with one brand."""
+
+    stack: LocalStack
+    pgbench: Pgbench
+    loyalty: grpc.aio.Channel
+    echo: grpc.aio.Channel
+    authorization: tuple[tuple[str, str], ...]
+    members: list[str]
+    observer: asyncpg.Connection
+    postgres_pid: int
+
+    async def drained(self) -> None:
+        """Returns when loyalty's relay has given every event its number."""
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            while await self.observer.fetchval("SELECT EXISTS (SELECT FROM loyalty.outbox)"):
+                await asyncio.sleep(DRAIN_POLL_S)
+
+    def processes(self) -> dict[str, object]:
+        """What CPU is measured of."""
+        return {
+            "client": lambda: [os.getpid()],
+            "server": lambda: [self.stack.pids["loyalty"]],
+            "Postgres": lambda: family(self.postgres_pid),
+        }
+
+
+@asynccontextmanager
+async def installed() -> AsyncIterator[Installation]:
+    """Starts it all on free ports, and stops it."""
+    with tempfile.TemporaryDirectory(prefix="siyu-bench-") as scratch:
+        folder = Path(scratch)
+        folder.chmod(0o755)
+        settings = StackSettings.for_tests(folder / "stack", shared_buffers_mb=512)
+        async with LocalStack(settings, services=("identity", "loyalty")) as stack, _echo() as echo_address:
+            wire = Wire(stack.addresses)
+            brand = await _brand(wire, stack)
+            pgbench = Pgbench(stack.database_url, folder)
+            await pgbench.prepare()
+            observer = await asyncpg.connect(stack.database_url)
+            loyalty = grpc.aio.insecure_channel(stack.addresses["loyalty"])
+            echo = grpc.aio.insecure_channel(echo_address)
+            try:
+                yield Installation(
+                    stack=stack,
+                    pgbench=pgbench,
+                    loyalty=loyalty,
+                    echo=echo,
+                    authorization=(("authorization", f"Bearer {await wire.token(brand)}"),),
+                    members=[new_id() for _ in range(MEMBERS)],
+                    observer=observer,
+                    postgres_pid=stack.pids["postgres"],
+                )
+            finally:
+                await asyncio.gather(loyalty.close(), echo.close(), wire.close(), observer.close())
+
+
+async def _brand(wire: Wire, stack: LocalStack) -> Caller:
+    platform = Caller(client_id="platform:bench", secret=stack.client_secret("platform:bench"))
+    made = await wire.call(
+        wire.stub(tenant_pb2_grpc.TenantServiceStub).CreateTenant,
+        tenant_pb2.CreateTenantRequest(request_id=new_id(), code="bench", display_name="Bench"),
+        caller=platform,
+    )
+    brand = Caller(client_id=made.admin_client_id, secret=made.admin_client_secret)
+    programme = programme_pb2.Programme(
+        point_currency=CURRENCY,
+        display_name="Points",
+        tender_value_minor=100,
+        points_per_value=100,
+        expiry_classes=[programme_pb2.ExpiryClass(class_id="base", days=365)],
+    )
+    await wire.call(
+        wire.stub(programme_pb2_grpc.ProgrammeServiceStub).PublishProgramme,
+        programme_pb2.PublishProgrammeRequest(request_id=new_id(), programme=programme),
+        caller=brand,
+    )
+    return brand
+
+
+@asynccontextmanager
+async def _echo() -> AsyncIterator[str]:
+    (port,) = ports.pick(1)
+    address = f"127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.bench.echo",
+        address,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 20)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
