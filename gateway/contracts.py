@@ -14,7 +14,7 @@ from pathlib import Path
 
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, duration_pb2, timestamp_pb2, wrappers_pb2
-from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.rpc import error_details_pb2, status_pb2
 
 from siyu.common.v1 import rule_pb2
@@ -119,6 +119,13 @@ def descriptor_set() -> bytes:
     for file in ordered.values():
         file.CopyToProto(whole.file.add())
     return whole.SerializeToString(deterministic=True)
+
+
+def message_of(field: FieldDescriptor) -> Descriptor:
+    """The type of a field that holds messages."""
+    found = field.message_type
+    assert found is not None, f"{field.full_name} holds no message"
+    return found
 
 
 def _collect(found: Iterable[FileDescriptor], *, into: dict[str, FileDescriptor]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from gateway.contracts import Binding, Rpc, comments, open_services, rpcs
+from gateway.contracts import Binding, Rpc, comments, message_of, open_services, rpcs
 from gateway.openapi.feed import feed_operation
 from gateway.openapi.reasons import STATUS, refusals_of, responses, status_schema
 from gateway.openapi.schema import Schema, Schemas, component_name
@@ -176,7 +176,7 @@ def _path_parameter(request: Descriptor, path: str, schemas: Schemas) -> dict[st
     message = request
     *parents, last = path.split(".")
     for name in parents:
-        message = message.fields_by_name[name].message_type
+        message = message_of(message.fields_by_name[name])
     schema = schemas.field(message.fields_by_name[last])
     text = schema.pop("description", "")
     return {"name": json_path(path), "in": "path", "required": True, "description": text, "schema": schema}
@@ -187,9 +187,9 @@ def _query_parameters(
 ) -> Iterable[dict[str, Any]]:
     for field in fields:
         is_message = field.type == FieldDescriptor.TYPE_MESSAGE
-        if is_message and not field.message_type.full_name.startswith("google.protobuf."):
+        if is_message and not message_of(field).full_name.startswith("google.protobuf."):
             if not field.is_repeated and depth < MAX_QUERY_DEPTH:
-                inner = field.message_type.fields
+                inner = message_of(field).fields
                 yield from _query_parameters(inner, schemas, prefix=f"{prefix}{field.json_name}.", depth=depth + 1)
             continue
         schema = schemas.field(field)

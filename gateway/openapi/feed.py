@@ -5,6 +5,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 
 from gateway.contracts import messages
+from gateway.cursor import MAX_CHARACTERS
 from gateway.feed import DEFAULT_LIMIT, MAX_LIMIT
 from gateway.openapi.reasons import Refusal, responses
 from gateway.openapi.schema import Schema, Schemas, component_name
@@ -12,13 +13,9 @@ from gateway.openapi.schema import Schema, Schemas, component_name
 _TIME: Schema = {"type": "string", "format": "date-time"}
 
 
-def _events(schemas: Schemas) -> dict[str, Any]:
-    """The feed is no RPC: its payloads are every event of the contracts."""
-    payloads = {
-        f"{name.split('.')[1]}.{message.name}": message
-        for name, message in sorted(messages().items())
-        if is_event(message)
-    }
+def feed_operation(schemas: Schemas) -> dict[str, Any]:
+    """The operation; the schemas of page, event and payloads are added to the others."""
+    payloads = {component_name(message): message for _, message in sorted(messages().items()) if is_event(message)}
     for message in payloads.values():
         schemas.reference(message)
     schemas.components["gateway.Event"] = _event_schema(payloads)
@@ -50,7 +47,7 @@ def _events(schemas: Schemas) -> dict[str, Any]:
                 "name": "cursor",
                 "in": "query",
                 "description": "`nextCursor` of the page before.",
-                "schema": {"type": "string", "maxLength": 4096},
+                "schema": {"type": "string", "maxLength": MAX_CHARACTERS},
             },
             {
                 "name": "limit",
@@ -104,16 +101,8 @@ def _event_schema(payloads: dict[str, Descriptor]) -> Schema:
                 "format": "int64",
                 "description": "The version of what changed, after the change; rises by one with each of its events.",
             },
-            "occurredAt": {
-                "type": "string",
-                "format": "date-time",
-                "description": "When it happened, in business time.",
-            },
-            "postedAt": {
-                "type": "string",
-                "format": "date-time",
-                "description": "When it was written, in machine time.",
-            },
+            "occurredAt": {**_TIME, "description": "When it happened, in business time."},
+            "postedAt": {**_TIME, "description": "When it was written, in machine time."},
             "payload": {
                 "description": "By `type`.",
                 "anyOf": [{"$ref": f"#/components/schemas/{component_name(message)}"} for message in payloads.values()],

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from buf.validate import validate_pb2
-from gateway.contracts import comments
+from gateway.contracts import comments, message_of
 
 Schema = dict[str, Any]
 
@@ -82,23 +82,21 @@ class Schemas:
         """The schema of a field: its type, what its comment says, and its rules."""
         rules = rules_of(field)
         if is_map(field):
-            value = field.message_type.fields_by_name["value"]
+            value = message_of(field).fields_by_name["value"]
             schema: Schema = {"type": "object", "additionalProperties": self._value(value, rules.map.values)}
         elif field.is_repeated:
             schema = {"type": "array", "items": self._value(field, rules.repeated.items)}
-            limits = ((ours, name) for name, ours in _LIST_LIMITS.items() if rules.repeated.HasField(name))
-            schema |= {ours: getattr(rules.repeated, name) for ours, name in limits}
-            if rules.repeated.unique:
-                schema["uniqueItems"] = True
+            schema |= _list_limits(rules.repeated)
         else:
             schema = self._value(field, rules)
         return described(schema, comments().get(field.full_name, ""))
 
     def _value(self, field: FieldDescriptor, rules: validate_pb2.FieldRules) -> Schema:
         if field.type == FieldDescriptor.TYPE_MESSAGE:
-            known = _KNOWN.get(field.message_type.full_name)
-            return dict(known) if known else self.reference(field.message_type)
+            held = message_of(field)
+            return dict(_KNOWN[held.full_name]) if held.full_name in _KNOWN else self.reference(held)
         if field.type == FieldDescriptor.TYPE_ENUM:
+            assert field.enum_type is not None, "an enum field has a type"
             return self._enum(field.enum_type, rules.enum)
         if field.type == FieldDescriptor.TYPE_STRING:
             return string(rules.string, may_be_empty=rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE)
@@ -135,7 +133,7 @@ def enum(of: EnumDescriptor) -> Schema:
     return {"type": "string", "enum": [value.name for value in of.values], "description": text}
 
 
-def string(rules: validate_pb2.StringRules, *, may_be_empty: bool = False) -> Schema:
+def string(rules: Any, *, may_be_empty: bool = False) -> Schema:
     """A string with its limits. A format that an empty string need not have is told in words."""
     schema: Schema = {"type": "string"}
     schema |= {ours: getattr(rules, name) for name, ours in _STRING_LIMITS.items() if rules.HasField(name)}
@@ -173,10 +171,15 @@ def described(schema: Schema, text: str) -> Schema:
     return {**schema, "description": text} if text else schema
 
 
+def _list_limits(rules: Any) -> Schema:
+    limits: Schema = {ours: getattr(rules, name) for name, ours in _LIST_LIMITS.items() if rules.HasField(name)}
+    return {**limits, "uniqueItems": True} if rules.unique else limits
+
+
 def is_map(field: FieldDescriptor) -> bool:
     """Whether the field is a map: an object with keys of the caller's choice."""
     return bool(
-        field.is_repeated and field.type == FieldDescriptor.TYPE_MESSAGE and field.message_type.GetOptions().map_entry
+        field.is_repeated and field.type == FieldDescriptor.TYPE_MESSAGE and message_of(field).GetOptions().map_entry
     )
 
 
