@@ -96,7 +96,10 @@ def normalise(*, type: int, issuer: str, value: str, verified: bool, region: str
     if kind is IdentifierType.PHONE:
         plain = _phone(plain, region)
     elif kind is IdentifierType.CARD:
-        plain = _SPACE.sub("", plain).upper()
+        # once more, since a mark that stood after a space now stands after a letter
+        plain = unicodedata.normalize("NFKC", _SPACE.sub("", plain).upper())
+        if is_refused(plain):
+            raise IdentifierRefused("the value names nobody", field="identifier.value")
     return Named(type=kind, issuer=issuer, value=plain, verified=verified)
 
 

@@ -49,7 +49,7 @@ async def test_values_come_back_in_normal_form_and_lie_sealed(identity: Identity
         return "".join(row["said"] for row in rows).encode()
 
     stored = await identity.app.read(brand.tenant_id, everything)
-    for value in ("13800138000", "王小明", "13800138000".encode().hex(), "王小明".encode().hex()):
+    for value in ("13800138000", "王小明", b"13800138000".hex(), "王小明".encode().hex()):
         assert value.encode() not in stored
 
 
