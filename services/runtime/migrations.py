@@ -28,9 +28,11 @@ from services.runtime.settings import Settings, role_name
 
 LOCK_TIMEOUT_S = 5
 WAIT_FOR_OTHER_RUN_S = 300
+# any number, as long as it is always this one
+_LOCK = int.from_bytes(hashlib.sha256(b"siyu.migrations").digest()[:8], "big", signed=True)
 _VERSION_TABLE = "alembic_version"
-# undefined_table, invalid_schema_name, insufficient_privilege, invalid_authorization, undefined database
-_NOT_THERE = frozenset({"42P01", "3F000", "42501", "28000", "3D000"})
+# no such table, schema, right, role, password or database: all of them are there after a migration
+_NOT_THERE = frozenset({"42P01", "3F000", "42501", "28000", "28P01", "3D000"})
 
 _log = structlog.get_logger(__name__)
 
@@ -61,9 +63,11 @@ async def migrate(settings: Settings, service: str) -> None:
 
 async def _migrate(engine: AsyncEngine, settings: Settings, service: str) -> None:
     async with engine.connect() as guard, guard.begin():
-        # held for the whole run by a connection that does nothing else: it goes when this process goes
+        # Held for the whole run by a connection that does nothing else: it goes when this process goes. One lock for
+        # all services: they share the cluster's roles, and alembic's context is one per process.
+        await guard.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         await guard.execute(text(f"SET LOCAL statement_timeout = '{WAIT_FOR_OTHER_RUN_S}s'"))
-        await guard.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(service)})
+        await guard.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         async with engine.connect() as connection:
             await _make_roles(connection, settings, service)
             await connection.run_sync(_upgrade, service)
@@ -71,8 +75,6 @@ async def _migrate(engine: AsyncEngine, settings: Settings, service: str) -> Non
 
 
 async def _make_roles(connection: AsyncConnection, settings: Settings, service: str) -> None:
-    # the services share a cluster's catalogue of roles, so this part is one at a time over all of them
-    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key("roles")})
     for statement in schema.roles(service, password=settings.role_password):
         await connection.exec_driver_sql(statement)
     await connection.commit()
@@ -152,7 +154,3 @@ def _config(service: str) -> Config:
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
-
-
-def _lock_key(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"siyu.migrate:{name}".encode()).digest()[:8], "big", signed=True)

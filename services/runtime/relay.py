@@ -29,7 +29,7 @@ from services.runtime.log import Block, Entry, Head, arrange, load_heads, log_id
 SHORTEST_PAUSE_S = 0.005
 LONGEST_PAUSE_S = 0.05
 OUTAGE_PAUSE_S = 0.5
-LEASE_S = 5.0
+LEASE_S = 3.0
 STUCK_AFTER_S = 10.0
 LOOK_FOR_STUCK_S = 5.0
 ROUND_TIMEOUT_S = 60.0
