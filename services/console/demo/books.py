@@ -1,4 +1,4 @@
-"""Reads what Siyu has in its books, order by order and member by member: the report and the comparison see nothing else."""
+"""Reads what Siyu has in its books, order by order and member by member: the report sees nothing else."""
 
 import asyncio
 from collections import Counter

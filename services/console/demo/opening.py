@@ -28,9 +28,10 @@ class OpeningFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The brand before its first sale."""
+    """The brand before its first sale. `wire` calls from inside, `outside` through the edge."""
 
     wire: Wire
+    outside: Wire
     brand: Brand
     admin: Caller
     data: DataSet

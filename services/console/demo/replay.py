@@ -55,9 +55,9 @@ class Replay:
         """`opening` has been carried out: the shops are open."""
         self.opening = opening
         self.plan = opening.plan
-        self.tills = Tills(opening.wire, opening.brand, opening.products)
+        self.tills = Tills(opening.outside, opening.brand, opening.products)
         suppliers = {supplier.supplier_id: opening.brand.caller(supplier.supplier_id) for supplier in rules.SUPPLIERS}
-        self.suppliers = Suppliers(opening.wire, self.tills, suppliers)
+        self.suppliers = Suppliers(opening.outside, self.tills, suppliers)
         self.day_end = DayEnd(opening.wire, opening.admin)
         self.result = Result()
         self._refunds: dict[date, list[tuple[RefundIntent, int]]] = defaultdict(list)

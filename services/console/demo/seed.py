@@ -38,7 +38,7 @@ async def open_shops(opening: Opening, *, console: Console) -> None:
     for week in opening.plan.weeks:
         sold.add(opening.data.baskets(week), opening.plan.offline)
     campaigns = seed_offers.running_campaigns(opening)
-    first_week = opening.data.baskets(opening.plan.weeks[0])
+    first_weeks = [basket for week in opening.plan.weeks[:2] for basket in opening.data.baskets(week)]
 
     async def promotions() -> int:
         return sum([await seed_offers.put_promotions(opening, week) for week in opening.plan.weeks])
@@ -51,7 +51,7 @@ async def open_shops(opening: Opening, *, console: Console) -> None:
         ("welcome grants", lambda: _welcome(opening)),
         ("suppliers with split rules", lambda: _suppliers(opening)),
         ("products", lambda: seed_goods.put_products(opening)),
-        ("list prices", lambda: seed_goods.set_prices(opening, first_week)),
+        ("list prices", lambda: seed_goods.set_prices(opening, first_weeks)),
         ("stock lines", lambda: seed_goods.receive_stock(opening, sold)),
         ("member prices", promotions),
         ("coupon templates", lambda: seed_offers.put_templates(opening, campaigns)),

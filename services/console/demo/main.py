@@ -1,0 +1,172 @@
+"""The demonstration from plan to verdict; `siyu demo` calls it once the stack is up."""
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict
+from datetime import date, timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from services.console.demo import rules
+from services.console.demo.books import Books, Reader
+from services.console.demo.brand import Brand, create_brand
+from services.console.demo.calls import StopWatch, Wire
+from services.console.demo.dataset import DataSet, parse_weeks
+from services.console.demo.first_calls import first_calls as calls_to_paste
+from services.console.demo.intake import Coverage
+from services.console.demo.opening import Opening
+from services.console.demo.plan import Plan, make_plan
+from services.console.demo.reference import expected_books
+from services.console.demo.replay import Replay, Result
+from services.console.demo.report import show_report, show_verdict
+from services.console.demo.seed import late_evening, open_shops
+from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks
+from services.console.stack.local import LocalStack
+from services.console.tenants import remember_tenant
+from services.runtime.ids import new_id
+from services.runtime.settings import SERVICES
+
+
+class Demo:
+    """One demonstration over a running stack; what it leaves is in the stack's directory."""
+
+    def __init__(self, stack: LocalStack, *, seed: str, console: Console, via_edge: bool = True) -> None:
+        """Tills and suppliers call through the edge, as they would in a city; head office calls from inside."""
+        self._stack = stack
+        self._seed = seed
+        self._console = console
+        self._folder = stack.directory / "demo"
+        self.watch = StopWatch()
+        inside = {service: stack.addresses[service] for service in SERVICES}
+        self._inside = Wire(inside)
+        self._outside = Wire(dict.fromkeys(SERVICES, stack.addresses["edge"]) if via_edge else inside, watch=self.watch)
+
+    async def run(self, weeks: str) -> int:
+        """Plans, opens the shops, replays, reports; 0 only if coverage and engine agree."""
+        try:
+            return await self._run(weeks)
+        finally:
+            await self._inside.close()
+            await self._outside.close()
+
+    async def _run(self, weeks: str) -> int:
+        data = await asyncio.to_thread(DataSet)
+        chosen = parse_weeks(data, weeks)
+        plan = await asyncio.to_thread(make_plan, data, weeks=chosen, seed=self._seed)
+        self._introduce(data, plan)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        plan_file = self._folder / "plan.json"
+        plan_file.write_text(plan.text())
+        reference = asyncio.create_task(expected_books(plan_file, self._folder / "expected.json"))
+        try:
+            brand = Brand.load(self._brand_file)
+            if brand is not None and brand.done and brand.plan == _digest(plan):
+                self._console.print(f"brand {brand.code} is here since the last run; its books are read again")
+                result = self._load_result()
+            else:
+                brand = await self._create(plan)
+                opening = self._opening(brand, data, plan)
+                await open_shops(opening, console=self._console)
+                # the replay has the machine for itself
+                await reference
+                result = await self._replay(opening)
+            expected = await reference
+        finally:
+            reference.cancel()
+        books = await self._read(brand, expected)
+        checks = self._judge(data, plan, result, books, expected)
+        show_report(books, plan, result, expected, latencies=self.watch.latencies(), console=self._console)
+        show_verdict(checks, console=self._console)
+        return int(any(not check.ok for check in checks))
+
+    @property
+    def _brand_file(self) -> Path:
+        return self._folder / "brand.json"
+
+    def _introduce(self, data: DataSet, plan: Plan) -> None:
+        self._console.print(
+            f"{rules.SIMULATED} {data.line_count:,} lines of a year; replayed are weeks "
+            f"{', '.join(map(str, plan.weeks))} ({plan.first_day} to {plan.last_day}): {plan.sales:,} sales. "
+            f"Seed {plan.seed!r}.",
+            soft_wrap=True,
+        )
+
+    async def _create(self, plan: Plan) -> Brand:
+        eve = date.fromisoformat(plan.first_day) - timedelta(days=1)
+        brand = await create_brand(
+            self._inside,
+            platform_secret=self._stack.client_secret("platform:console"),
+            code=f"journey-{new_id()[:13]}",
+            clock_at=late_evening(eve),
+        )
+        brand.plan = _digest(plan)
+        brand.save(self._brand_file)
+        self._console.print(f"brand {brand.code}, tenant {brand.tenant_id}, test clock at the eve of {plan.first_day}")
+        return brand
+
+    def _opening(self, brand: Brand, data: DataSet, plan: Plan) -> Opening:
+        days = {day: week for day, week in data.week_of_day().items() if week in plan.weeks}
+        return Opening(
+            wire=self._inside,
+            outside=self._outside,
+            brand=brand,
+            admin=brand.caller("admin"),
+            data=data,
+            plan=plan,
+            products=data.products(),
+            days=days,
+        )
+
+    async def _replay(self, opening: Opening) -> Result:
+        brand = opening.brand
+        brand.save(self._brand_file)
+        result = await Replay(opening).run(console=self._console)
+        remember_tenant(self._stack.directory, brand.tenant_id)
+        brand.done = True
+        brand.save(self._brand_file)
+        (self._folder / "result.json").write_text(json.dumps(asdict(result)))
+        return result
+
+    def _load_result(self) -> Result:
+        found = json.loads((self._folder / "result.json").read_text())
+        coverage = Coverage(**found.pop("coverage"))
+        coverage.rejected = Counter(coverage.rejected)
+        coverage.rejected_sales_cents = Counter(coverage.rejected_sales_cents)
+        return Result(**found | {"coverage": coverage})
+
+    async def _read(self, brand: Brand, expected: Expected) -> Books:
+        self._console.print("reading the books")
+        reader = Reader(self._inside, brand.caller("admin"))
+        stores = sorted(int(name.removeprefix("store-")) for name in brand.clients if name.startswith("store-"))
+        return await reader.read(stores=stores, members=brand.members, parties=expected["parties"])
+
+    def _judge(self, data: DataSet, plan: Plan, result: Result, books: Books, expected: Expected) -> list[Check]:
+        return [
+            *coverage_checks(
+                result.coverage,
+                books,
+                whole_set_cents=data.sales_cents,
+                window_cents=data.sales_cents_of(plan.weeks),
+                sales=plan.sales,
+            ),
+            *engine_checks(books, expected, plan),
+        ]
+
+
+async def run(stack: LocalStack, *, weeks: str, console: Console, seed: str = rules.SEED, via_edge: bool = True) -> int:
+    """The demonstration; 0 only if coverage and engine agree. The services' own audit is the caller's."""
+    return await Demo(stack, seed=seed, console=console, via_edge=via_edge).run(weeks)
+
+
+def first_calls(stack: LocalStack) -> str:
+    """What a person pastes first."""
+    brand = Brand.load(stack.directory / "demo" / "brand.json")
+    assert brand is not None, "the demonstration left no brand"
+    return calls_to_paste(brand, stack.addresses)
+
+
+def _digest(plan: Plan) -> str:
+    return hashlib.sha256(plan.text().encode()).hexdigest()

@@ -1,0 +1,184 @@
+"""The report that a person reads: what was sold, earned, burnt, redeemed, refunded and shipped, and how fast.
+
+All figures but the speed come from Siyu's books (`books.py`), and not from what the replay believes to have done.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.console.demo import rules
+from services.console.demo.books import Books
+from services.console.demo.calls import Latency
+from services.console.demo.plan import Plan
+from services.console.demo.replay import Result
+from services.console.demo.verdict import Check, Expected
+
+Row = tuple[str, str]
+
+
+def show_report(
+    books: Books, plan: Plan, result: Result, expected: Expected, *, latencies: Sequence[Latency], console: Console
+) -> None:
+    """Prints the report."""
+    console.rule(f"{rules.BRAND_NAME}: {plan.first_day} to {plan.last_day}, weeks {_weeks(plan.weeks)}")
+    console.print(f"[dim]{escape(rules.SIMULATED)} Drawn from the seed {escape(plan.seed)!r}.[/dim]", soft_wrap=True)
+    _pairs(console, "Sales", _sales(books, result))
+    _pairs(console, "Members and points", _members(books))
+    _pairs(console, "Coupons", _coupons(books, plan, expected))
+    _pairs(console, "Refunds and off-line tills", _exceptions(books, result))
+    _pairs(console, "Suppliers", _suppliers(books, result))
+    _splits(console, books)
+    if latencies:
+        _speed(console, result, latencies)
+
+
+def show_verdict(checks: Sequence[Check], *, console: Console) -> None:
+    """Prints the checks; what differs, with its first examples."""
+    table = Table(title="Coverage and engine", title_justify="left")
+    for column in ("check", "compared", "", "detail"):
+        table.add_column(column, justify="right" if column == "compared" else "left", overflow="fold")
+    for check in checks:
+        mark = "[green]✓[/green]" if check.ok else "[bold red]✗[/bold red]"
+        table.add_row(escape(check.name), f"{check.examined:,}", mark, escape(check.detail))
+    console.print(table)
+
+
+def _sales(books: Books, result: Result) -> list[Row]:
+    orders = books.orders.values()
+    off: Counter[str] = Counter()
+    for order in orders:
+        off.update(order.by_source)
+    coverage = result.coverage
+    return [
+        ("sales", f"{len(books.orders):,} with {sum(len(order.lines) for order in orders):,} lines"),
+        ("shelf price", _money(sum(order.shelf for order in orders))),
+        ("member prices", _money(-off["LINE_PROMOTION"])),
+        ("weekend offer", _money(-off["ORDER_PROMOTION"])),
+        ("coupons", _money(-off["COUPON"])),
+        ("given by off-line tills", _money(-sum(off.values()) + _known(off))),
+        ("charged", _money(sum(order.net for order in orders))),
+        ("of it with points", _money(sum(tender for order in orders for _, _, tender, _, _ in order.lines.values()))),
+        ("the chain itself had charged", _money(coverage.accepted_shelf_cents - coverage.accepted_discount_cents)),
+        ("rejected lines", _counted(coverage.rejected)),
+        (
+            "taken as they are",
+            f"{coverage.fuel_lines:,} of fuel in 1/1000 gallon, {coverage.one_piece_lines:,} without a count as one "
+            f"piece, {coverage.free_lines:,} given away",
+        ),
+    ]
+
+
+def _known(off: Counter[str]) -> int:
+    return off["LINE_PROMOTION"] + off["ORDER_PROMOTION"] + off["COUPON"]
+
+
+def _members(books: Books) -> list[Row]:
+    members = books.members.values()
+    kinds: Counter[str] = Counter()
+    for member in members:
+        kinds.update(member.by_kind)
+    tiers = Counter(member.tier for member in members)
+    return [
+        ("members", f"{len(books.members):,}"),
+        ("tiers", _counted({tier.tier_id: tiers[tier.tier_id] for tier in rules.TIERS})),
+        ("points earned", f"{kinds['EARN']:,}"),
+        ("burnt", f"{-kinds['BURN']:,}"),
+        ("given back, taken back", f"{kinds['GIVE_BACK']:,}, {-kinds['TAKE_BACK']:,}"),
+        ("expired", f"{-kinds['EXPIRE']:,}"),
+        ("pending at the end", f"{sum(member.pending for member in members):,}"),
+        ("available at the end", f"{sum(member.available for member in members):,}"),
+        ("owed", f"{sum(member.debt for member in members):,}"),
+    ]
+
+
+def _coupons(books: Books, plan: Plan, expected: Expected) -> list[Row]:
+    used = sum(len(order.coupons) for order in books.orders.values())
+    shown = sum(len(codes) for codes in plan.coupon_uses.values())
+    return [
+        ("recorded redemptions", f"{shown + sum(plan.unmatched_redemptions.values()):,}"),
+        ("shown at a till", f"{shown:,}"),
+        ("not matched", _counted(plan.unmatched_redemptions)),
+        ("took something off", f"{used:,} templates in {sum(bool(o.coupons) for o in books.orders.values()):,} sales"),
+        ("came back with a whole refund", f"{expected['coupons'].get('returned', 0):,}"),
+    ]
+
+
+def _exceptions(books: Books, result: Result) -> list[Row]:
+    refunded = [order.refunded for order in books.orders.values() if order.refunded]
+    return [
+        ("sales refunded in part or whole", f"{len(refunded):,}, {_money(sum(refunded))}"),
+        ("refunds at a till", f"{result.refunds:,}"),
+        ("off-line sales uploaded", f"{result.uploaded_twice:,} in {result.uploads:,} batches, each sent twice"),
+        ("exceptions that they left", _counted(result.exceptions)),
+    ]
+
+
+def _suppliers(books: Books, result: Result) -> list[Row]:
+    return [
+        ("supplier orders", f"{sum(books.supplier_states.values()):,}"),
+        ("answers", _counted(result.suppliers)),
+        ("now", _counted(books.supplier_states)),
+    ]
+
+
+def _splits(console: Console, books: Books) -> None:
+    sums: dict[str, Counter[str]] = {}
+    for party, (earned, reversed_) in books.parties.items():
+        kind = party.partition("/")[0]
+        name = "all stores" if kind == "STORE" else party.partition("/")[2]
+        sums.setdefault(name, Counter()).update({"earned": earned, "reversed": reversed_})
+    table = Table(title="Who got what of the suppliers' goods", title_justify="left")
+    for column in ("party", "earned", "reversed", "sum"):
+        table.add_column(column, justify="left" if column == "party" else "right")
+    for name, figures in sorted(sums.items()):
+        rest = figures["earned"] - figures["reversed"]
+        table.add_row(escape(name), *(_money(cents) for cents in (figures["earned"], figures["reversed"], rest)))
+    console.print(table)
+
+
+def _speed(console: Console, result: Result, latencies: Sequence[Latency]) -> None:
+    calls = sum(latency.calls for latency in latencies)
+    table = Table(
+        title=f"{result.sales:,} sales and {calls:,} calls in {result.seconds:.1f} s: "
+        f"{result.sales / result.seconds:,.0f} sales and {calls / result.seconds:,.0f} calls per second",
+        title_justify="left",
+    )
+    for column in ("call", "calls", "p50 ms", "p99 ms", "refused", "repeated"):
+        table.add_column(column, justify="left" if column == "call" else "right")
+    for each in latencies:
+        table.add_row(
+            each.rpc,
+            f"{each.calls:,}",
+            f"{each.p50_ms:.1f}",
+            f"{each.p99_ms:.1f}",
+            f"{each.refused:,}",
+            f"{each.repeated:,}",
+        )
+    console.print(table)
+
+
+def _pairs(console: Console, title: str, rows: Iterable[Row]) -> None:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("figure", overflow="fold")
+    for name, figure in rows:
+        table.add_row(escape(name), escape(figure))
+    console.print(table)
+
+
+def _weeks(weeks: Sequence[int]) -> str:
+    contiguous = len(weeks) > 1 and list(weeks) == list(range(weeks[0], weeks[-1] + 1))
+    return f"{weeks[0]} to {weeks[-1]}" if contiguous else ", ".join(map(str, weeks))
+
+
+def _counted(counts: "Counter[str] | dict[str, int]") -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def _money(cents: int) -> str:
+    sign = "−" if cents < 0 else ""
+    return f"{sign}{abs(cents) // 100:,}.{abs(cents) % 100:02d} {rules.CURRENCY}"

@@ -1,0 +1,191 @@
+"""The comparison is green for the reference's own books, and one cent, one point or one order turns it red."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from services.console.demo.books import BookedMember, BookedOrder, Books
+from services.console.demo.calls import StopWatch, percentile
+from services.console.demo.dataset import DataSet
+from services.console.demo.intake import Coverage
+from services.console.demo.plan import Plan, make_plan
+from services.console.demo.reference import expected_books
+from services.console.demo.replay import Result
+from services.console.demo.report import show_report, show_verdict
+from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks
+
+WEEK = 1
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    """The installed files."""
+    return DataSet()
+
+
+@pytest.fixture(scope="module")
+def plan(data: DataSet) -> Plan:
+    """The shortest week: the first day of the year."""
+    return make_plan(data, weeks=(WEEK,), seed="test")
+
+
+@pytest.fixture(scope="module")
+def coverage(data: DataSet) -> Coverage:
+    """Its lines."""
+    added = Coverage()
+    added.add(data.baskets(WEEK), data.products())
+    return added
+
+
+@pytest.fixture(scope="module")
+async def expected(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Expected:
+    """What the reference says, by its own process."""
+    folder: Path = tmp_path_factory.mktemp("reference")
+    (folder / "plan.json").write_text(plan.text())
+    return await expected_books(folder / "plan.json", folder / "expected.json")
+
+
+@pytest.fixture
+def books(expected: Expected) -> Books:
+    """Books that agree with the reference."""
+    return Books(
+        orders={int(number): _order(wanted) for number, wanted in expected["orders"].items()},
+        members={int(number): _member(wanted) for number, wanted in expected["customers"].items()},
+        parties={
+            party: (sums.get("earned", 0), sums.get("reversed", 0)) for party, sums in expected["parties"].items()
+        },
+    )
+
+
+def _order(wanted: Expected) -> BookedOrder:
+    sources = {"LINE_PROMOTION": "member_off", "ORDER_PROMOTION": "weekend_off", "COUPON": "coupon_off"}
+    coupons: dict[str, int] = {}
+    for code, cents in wanted["coupons"].items():
+        template = "c" + "-".join(code.split("-")[:2])
+        coupons[template] = coupons.get(template, 0) + cents
+    return BookedOrder(
+        shelf=wanted["shelf"],
+        net=wanted["net"],
+        refunded=wanted["refunded"],
+        burnt=wanted["burnt"],
+        quoted=wanted["earned"],
+        by_source={source: wanted[name] for source, name in sources.items() if wanted[name]},
+        coupons=coupons,
+        lines={number: tuple(figures) for number, figures in wanted["lines"].items()},
+    )
+
+
+def _member(wanted: Expected) -> BookedMember:
+    return BookedMember(
+        available=wanted["available"],
+        pending=wanted["pending"],
+        held=0,
+        debt=wanted["debt"],
+        tier=wanted["tier"],
+        by_kind={
+            "EARN": wanted["earned"],
+            "BURN": -wanted["burnt"],
+            "GIVE_BACK": wanted["given_back"],
+            "TAKE_BACK": wanted["owed"] - wanted["taken_back"],
+            "EXPIRE": -wanted["expired"],
+        },
+    )
+
+
+@pytest.fixture
+def judge(data: DataSet, plan: Plan, coverage: Coverage, expected: Expected) -> Callable[[Books], list[Check]]:
+    """All checks of some books."""
+    window_cents = data.sales_cents_of(plan.weeks)
+
+    def checks(books: Books) -> list[Check]:
+        covered = coverage_checks(
+            coverage, books, whole_set_cents=data.sales_cents, window_cents=window_cents, sales=plan.sales
+        )
+        return [*covered, *engine_checks(books, expected, plan)]
+
+    return checks
+
+
+def test_equal_books_are_green(books: Books, judge: Callable[[Books], list[Check]]) -> None:
+    checks = judge(books)
+    assert [check.name for check in checks if not check.ok] == []
+    assert all(check.examined for check in checks if "coupons" not in check.name)
+
+
+def _one_cent(books: Books) -> None:
+    number, order = next(iter(books.orders.items()))
+    books.orders[number] = replace(order, net=order.net - 1)
+
+
+def _one_cent_between_lines(books: Books) -> None:
+    number, order = next((number, order) for number, order in books.orders.items() if len(order.lines) > 1)
+    moved = {line: list(figures) for line, figures in order.lines.items()}
+    first, second = list(moved)[:2]
+    moved[first][1] += 1
+    moved[second][1] -= 1
+    lines = {line: tuple(figures) for line, figures in moved.items()}
+    books.orders[number] = replace(order, lines=lines)
+
+
+def _one_point(books: Books) -> None:
+    number, member = next(iter(books.members.items()))
+    books.members[number] = replace(member, available=member.available + 1)
+
+
+def _one_held_point(books: Books) -> None:
+    number, member = next(iter(books.members.items()))
+    books.members[number] = replace(member, held=1)
+
+
+def _one_order(books: Books) -> None:
+    del books.orders[next(iter(books.orders))]
+
+
+def _one_share(books: Books) -> None:
+    party, (earned, reversed_) = next(iter(books.parties.items()))
+    books.parties[party] = (earned + 1, reversed_)
+
+
+def _one_tier(books: Books) -> None:
+    number, member = next(iter(books.members.items()))
+    books.members[number] = replace(member, tier="platinum")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [_one_cent, _one_cent_between_lines, _one_point, _one_held_point, _one_order, _one_share, _one_tier],
+    ids=lambda harm: harm.__name__.strip("_").replace("_", " "),
+)
+def test_one_difference_is_red(
+    books: Books, judge: Callable[[Books], list[Check]], harm: Callable[[Books], None]
+) -> None:
+    harm(books)
+    assert any(not check.ok for check in judge(books))
+
+
+def test_the_report_is_readable_without_a_terminal(
+    plan: Plan, coverage: Coverage, books: Books, expected: Expected, judge: Callable[[Books], list[Check]]
+) -> None:
+    written = StringIO()
+    console = Console(file=written, width=120, color_system=None)
+    result = Result(coverage=coverage, sales=plan.sales, seconds=2.0)
+    watch = StopWatch()
+    watch.durations_ms["Sell"].extend([1.0, 2.0, 30.0])
+    show_report(books, plan, result, expected, latencies=watch.latencies(), console=console)
+    show_verdict(judge(books), console=console)
+    text = written.getvalue()
+    assert "simulated data, based on real shopping patterns" in text
+    assert "30.0" in text
+    assert "\x1b" not in text
+
+
+def test_percentiles_are_nearest_ranks() -> None:
+    watch = StopWatch()
+    watch.durations_ms["Sell"].extend(float(number) for number in range(100))
+    assert percentile(watch.durations_ms["Sell"], 0.5) == 50.0
+    assert percentile(watch.durations_ms["Sell"], 0.99) == 99.0
+    assert percentile(watch.durations_ms["Other"], 0.5) == 0.0
