@@ -1,0 +1,1 @@
+"""campaign: promotions, coupons, budgets, and the engine that finds the best price and explains it."""

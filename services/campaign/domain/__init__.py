@@ -1,0 +1,1 @@
+"""What campaign decides from arguments alone."""

@@ -1,0 +1,166 @@
+"""Constructs campaign: its roles, and what each of them needs. Nothing else does."""
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from services.campaign import convert
+from services.campaign.consumer import MembersHandler, UsageHandler
+from services.campaign.domain.codes import CodeKeys
+from services.campaign.servicer import audit, coupons, promotions, quotes
+from services.campaign.usecases.audit import AuditDesk
+from services.campaign.usecases.coupons import CouponDesk
+from services.campaign.usecases.definitions import Definitions
+from services.campaign.usecases.holds import HoldDesk
+from services.campaign.usecases.promotions import PromotionDesk
+from services.campaign.usecases.quoting import Lookups, Quoting, lookups
+from services.campaign.usecases.sweeping import Sweeper
+from services.campaign.usecases.usage import UsageRecorder
+from services.runtime import idempotency, log
+from services.runtime.call import Actor, ActorKind, Call, deadline_in
+from services.runtime.clock import DEFAULT_TIME_ZONE, SystemClock
+from services.runtime.consumer import Consumer, Handler
+from services.runtime.database import EVERY_TENANT, Database, Lane
+from services.runtime.errors import DomainError
+from services.runtime.feed import Feed, PeerFeed
+from services.runtime.leases import Lease, pause
+from services.runtime.outbox import Outbox
+from services.runtime.process import Context, Role, Started, running
+from services.runtime.relay import Relay
+from services.runtime.server import Mounted
+from siyu.common.v1 import feed_pb2
+
+SERVICE: Final = "campaign"
+SWEEP_EVERY_S: Final = 2.0
+FORGET_EVERY_ROUNDS: Final = 15
+SWEEP_TIMEOUT_S: Final = 30.0
+QUOTE_QUEUE: Final = 4096
+FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The role that serves calls, with what has to be closed after it."""
+
+    looking_up: Lookups
+    lanes: tuple[Lane, ...]
+
+    async def stop(self) -> None:
+        """Answers what waits, then closes the lanes."""
+        await self.looking_up.close()
+        for lane in self.lanes:
+            await lane.close()
+
+
+async def start_api(context: Context) -> Started:
+    """Mounts campaign's services."""
+    lanes = tuple([await context.database().lane() for _ in range(context.settings.batch_lanes)])
+    api = Api(looking_up=lookups(lanes, max_queue=QUOTE_QUEUE), lanes=lanes)
+    context.server.mount(_services(context, api))
+    return api
+
+
+def _services(context: Context, api: Api) -> list[Mounted]:
+    database, clock, system = context.database(), SystemClock(), context.database("system")
+    keys = CodeKeys.derive(context.settings.service_secret)
+    quoting = Quoting(lookups=api.looking_up, definitions=Definitions(database=database), keys=keys, clock=clock)
+    coupon_desk = CouponDesk(database=database, keys=keys, clock=clock)
+    served = (
+        (promotions.SERVICE, promotions.PromotionServicer(desk=PromotionDesk(database=database))),
+        (quotes.SERVICE, quotes.QuoteServicer(quoting=quoting)),
+        (coupons.SERVICE, coupons.CouponServicer(desk=coupon_desk, holds=_hold_desk(context, database))),
+        (audit.SERVICE, audit.AuditServicer(desk=AuditDesk(database=system))),
+        (FEED, Feed(system, context.settings.log_partitions)),
+    )
+    return [Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served]
+
+
+def _hold_desk(context: Context, database: Database) -> HoldDesk:
+    outbox = Outbox(encode=convert.recorded, partitions=context.settings.log_partitions)
+    return HoldDesk(database=database, clock=SystemClock(), outbox=outbox)
+
+
+async def start_relay(context: Context) -> Started:
+    """Numbers and publishes campaign's events."""
+    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=_holder())
+    return running(context, relay.run(context.stop), name="relay")
+
+
+async def start_sweeper(context: Context) -> Started:
+    """Gives back holds whose time is over, forgets tombstones and old refusals, trims the log."""
+    database = context.database("system")
+    sweeper = Sweeper(database=database, desk=_hold_desk(context, database))
+    return running(context, _sweep_for_ever(context, database, sweeper), name="sweeper")
+
+
+async def _sweep_for_ever(context: Context, database: Database, sweeper: Sweeper) -> None:
+    lease = Lease(database=database, name="sweeper", holder=_holder())
+    rounds = 0
+    while await lease.wait(context.stop):
+        try:
+            await sweeper.sweep(_sweeping_call())
+            if rounds % FORGET_EVERY_ROUNDS == 0:
+                await database.run(EVERY_TENANT, idempotency.forget_expired)
+                await database.run(EVERY_TENANT, log.trim)
+        except DomainError as error:
+            # the database is away; the next round finds it again
+            _log.warning("a sweep was cut short", reason=error.reason)
+        rounds += 1
+        await pause(context.stop, SWEEP_EVERY_S)
+
+
+def _sweeping_call() -> Call:
+    """The sweeper's own call: it is in no tenant until it comes to one, and it goes by the machine's time."""
+    return Call(
+        tenant_id=EVERY_TENANT,
+        client_id=f"{SERVICE}.sweeper",
+        actor=Actor(kind=ActorKind.SERVICE, id=SERVICE),
+        now=SystemClock().now(),
+        time_zone=DEFAULT_TIME_ZONE,
+        deadline_at=deadline_in(SWEEP_TIMEOUT_S),
+    )
+
+
+async def start_usage(context: Context) -> Started:
+    """Records what commerce's paid and refunded orders used."""
+    outbox = Outbox(encode=convert.recorded, partitions=context.settings.log_partitions)
+    handler = UsageHandler(recorder=UsageRecorder(outbox=outbox))
+    return _consuming(context, producer="commerce", queue="usage", handler=handler.handle)
+
+
+async def start_members(context: Context) -> Started:
+    """Follows identity's tenants and merges."""
+    return _consuming(context, producer="identity", queue="members", handler=MembersHandler().handle)
+
+
+def _consuming(context: Context, *, producer: str, queue: str, handler: Handler) -> Started:
+    consumer = Consumer(
+        service=SERVICE,
+        producer=producer,
+        queue=queue,
+        database=context.database(),
+        redis_url=context.settings.redis_url,
+        feed_channel=PeerFeed(context.channels, producer),
+        handler=handler,
+        tenants=context.tenants,
+        partitions=context.settings.log_partitions,
+    )
+    return running(context, consumer.run(context.stop), name=f"worker:{queue}")
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+ROLES: Final = (
+    Role("api", start_api),
+    Role("relay", start_relay),
+    Role("sweeper", start_sweeper),
+    Role("worker:usage", start_usage),
+    Role("worker:members", start_members),
+)

@@ -1,0 +1,1 @@
+"""One servicer for each gRPC service of campaign."""

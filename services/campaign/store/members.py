@@ -1,0 +1,35 @@
+"""Merged members: their coupons move to the survivor, and they keep coming under their old ids."""
+
+from collections.abc import Sequence
+
+from services.runtime.database import Connection, raw
+
+_ALIAS = """
+    INSERT INTO member_aliases (tenant_id, alias_id, member_id)
+    VALUES ($1::uuid, $2::uuid, $3::uuid)
+    ON CONFLICT (tenant_id, alias_id) DO UPDATE SET member_id = excluded.member_id
+"""
+# aliases of the one that is now an alias itself
+_SHORTEN = "UPDATE member_aliases SET member_id = $3::uuid WHERE tenant_id = $1::uuid AND member_id = $2::uuid"
+# a hold locks coupons in id order, so this does too
+_MOVE = """
+    UPDATE coupons AS c
+    SET member_id = $3::uuid
+    FROM (
+        SELECT coupon_id
+        FROM coupons
+        WHERE tenant_id = $1::uuid AND member_id = $2::uuid
+        ORDER BY coupon_id
+        FOR NO KEY UPDATE
+    ) AS l
+    WHERE c.tenant_id = $1::uuid AND c.coupon_id = l.coupon_id
+"""
+
+
+async def merge(connection: Connection, tenant_id: str, merges: Sequence[tuple[str, str]]) -> None:
+    """Applies merges (merged member, survivor) in their order; what a limit counted stays counted at the survivor."""
+    driver = raw(connection)
+    for merged_id, member_id in merges:
+        await driver.execute(_ALIAS, tenant_id, merged_id, member_id)
+        await driver.execute(_SHORTEN, tenant_id, merged_id, member_id)
+        await driver.execute(_MOVE, tenant_id, merged_id, member_id)

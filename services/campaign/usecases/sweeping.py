@@ -1,0 +1,40 @@
+"""What time does to holds: those whose time is over go back, tombstones are forgotten."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from services.campaign.store import holds
+from services.campaign.usecases.holds import HoldDesk
+from services.runtime.call import Call
+from services.runtime.database import EVERY_TENANT, Connection, Database
+
+MAX_TENANTS: Final = 500
+MAX_TOMBSTONES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweeper:
+    """Sweeps all tenants. `database` is on the system role; each tenant's holds are resolved in its own transaction."""
+
+    database: Database
+    desk: HoldDesk
+
+    async def sweep(self, call: Call) -> int:
+        """One bounded round; how many holds it resolved. What it leaves is the next round's."""
+        machine_now = self.desk.clock.now()
+        tenant_ids = await self.database.read(
+            EVERY_TENANT, lambda c: holds.due_tenants(c, machine_now=machine_now, limit=MAX_TENANTS)
+        )
+        resolved = 0
+        for tenant_id in tenant_ids:
+            resolved += await self._sweep_tenant(replace(call, tenant_id=tenant_id, now=machine_now))
+        await self.database.run(
+            EVERY_TENANT, lambda c: holds.forget_tombstones(c, machine_now=machine_now, limit=MAX_TOMBSTONES)
+        )
+        return resolved
+
+    async def _sweep_tenant(self, call: Call) -> int:
+        async def work(connection: Connection) -> int:
+            return await self.desk.give_back_due(connection, call)
+
+        return await self.database.run(call.tenant_id, work)
