@@ -33,7 +33,7 @@ class _CouponDiscountEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coupon
     COUPON_DISCOUNT_AMOUNT: _CouponDiscount.ValueType  # 1
     """An amount off the matching lines' total, never below zero."""
     COUPON_DISCOUNT_PERCENT: _CouponDiscount.ValueType  # 2
-    """A percentage off the matching lines' total."""
+    """A percentage off the matching lines' total, rounded half away from zero once, then allocated to the lines."""
 
 class CouponDiscount(_CouponDiscount, metaclass=_CouponDiscountEnumTypeWrapper):
     """How a coupon discounts."""
@@ -43,7 +43,7 @@ COUPON_DISCOUNT_UNSPECIFIED: CouponDiscount.ValueType  # 0
 COUPON_DISCOUNT_AMOUNT: CouponDiscount.ValueType  # 1
 """An amount off the matching lines' total, never below zero."""
 COUPON_DISCOUNT_PERCENT: CouponDiscount.ValueType  # 2
-"""A percentage off the matching lines' total."""
+"""A percentage off the matching lines' total, rounded half away from zero once, then allocated to the lines."""
 Global___CouponDiscount: _TypeAlias = CouponDiscount  # noqa: Y015
 
 class _CouponState:
@@ -106,11 +106,11 @@ class CouponTemplate(_message.Message):
     amount_minor: _builtins.int
     """For AMOUNT, in minor units."""
     percent: _builtins.str
-    """For PERCENT, a decimal string."""
+    """For PERCENT, a decimal string above zero."""
     cap_minor: _builtins.int
     """The most that it takes off, in minor units; 0: no cap."""
     threshold_minor: _builtins.int
-    """The matching lines' total must reach this, in minor units."""
+    """What promotions and earlier coupons leave of the matching lines must reach this, in minor units."""
     issue_limit: _builtins.int
     """Coupons issued in all; 0: no limit."""
     member_limit: _builtins.int
@@ -302,7 +302,7 @@ class Coupon(_message.Message):
     coupon_id: _builtins.str
     """UUIDv7."""
     code: _builtins.str
-    """What the customer shows."""
+    """What the customer shows. Of a code that the brand chose, only its end after it was issued, e.g. "…4821"."""
     template_id: _builtins.str
     """Its template."""
     member_id: _builtins.str
@@ -350,7 +350,7 @@ class IssueCoupon(_message.Message):
     member_id: _builtins.str
     """For whom; empty: whoever shows the code."""
     code: _builtins.str
-    """The code; empty: one of 80 random bits is made."""
+    """The code, exactly as it will be shown; empty: one of 80 random bits is made."""
     def __init__(
         self,
         *,

@@ -95,7 +95,8 @@ class CouponServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchIssueCoupons(self, request, context):
-        """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted from issued rows, in the transaction.
+        """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted under the template's lock, in the
+        transaction that issues. A made code is told here and to its owner by ListCoupons; a chosen one only here.
 
         Refusals of an item: TEMPLATE_NOT_FOUND, ISSUE_LIMIT_REACHED, MEMBER_LIMIT_REACHED, CODE_TAKEN, TEMPLATE_ENDED.
         """
@@ -113,8 +114,9 @@ class CouponServiceServicer:
     def HoldBenefits(self, request, context):
         """Holds coupons and budgets for an order, all or none.
 
-        Refusals: COUPON_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_YOURS, BUDGET_SPENT,
-        HOLD_VOIDED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS (ALREADY_EXISTS).
+        Refusals: COUPON_NOT_FOUND, PROMOTION_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_STARTED,
+        NOT_YOURS, BUDGET_SPENT, HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS
+        (ALREADY_EXISTS). They are kept for 24 hours as the answer to their request id; a new attempt uses a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,7 +134,7 @@ class CouponServiceServicer:
     def VoidBenefits(self, request, context):
         """Gives a hold back. A void that arrives before its hold leaves a tombstone for 7 days, so the late hold is refused.
 
-        Refusals: HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
+        Refusals: HOLD_CAPTURED (also once the order is known to be paid), HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

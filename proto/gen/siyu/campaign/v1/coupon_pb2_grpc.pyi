@@ -44,7 +44,8 @@ class CouponServiceStub:
     Refusals: TEMPLATE_NOT_FOUND (NOT_FOUND).
     """
     BatchIssueCoupons: _grpc.UnaryUnaryMultiCallable[_coupon_pb2.BatchIssueCouponsRequest, _coupon_pb2.BatchIssueCouponsResponse]
-    """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted from issued rows, in the transaction.
+    """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted under the template's lock, in the
+    transaction that issues. A made code is told here and to its owner by ListCoupons; a chosen one only here.
 
     Refusals of an item: TEMPLATE_NOT_FOUND, ISSUE_LIMIT_REACHED, MEMBER_LIMIT_REACHED, CODE_TAKEN, TEMPLATE_ENDED.
     """
@@ -53,8 +54,9 @@ class CouponServiceStub:
     HoldBenefits: _grpc.UnaryUnaryMultiCallable[_coupon_pb2.HoldBenefitsRequest, _coupon_pb2.HoldBenefitsResponse]
     """Holds coupons and budgets for an order, all or none.
 
-    Refusals: COUPON_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_YOURS, BUDGET_SPENT,
-    HOLD_VOIDED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS (ALREADY_EXISTS).
+    Refusals: COUPON_NOT_FOUND, PROMOTION_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_STARTED,
+    NOT_YOURS, BUDGET_SPENT, HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS
+    (ALREADY_EXISTS). They are kept for 24 hours as the answer to their request id; a new attempt uses a new one.
     """
     CaptureBenefits: _grpc.UnaryUnaryMultiCallable[_coupon_pb2.CaptureBenefitsRequest, _coupon_pb2.CaptureBenefitsResponse]
     """Spends a hold: its coupons are used, its budgets given.
@@ -64,7 +66,7 @@ class CouponServiceStub:
     VoidBenefits: _grpc.UnaryUnaryMultiCallable[_coupon_pb2.VoidBenefitsRequest, _coupon_pb2.VoidBenefitsResponse]
     """Gives a hold back. A void that arrives before its hold leaves a tombstone for 7 days, so the late hold is refused.
 
-    Refusals: HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
+    Refusals: HOLD_CAPTURED (also once the order is known to be paid), HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
     """
 
 @_typing.type_check_only
@@ -83,7 +85,8 @@ class CouponServiceAsyncStub(CouponServiceStub):
     Refusals: TEMPLATE_NOT_FOUND (NOT_FOUND).
     """
     BatchIssueCoupons: _aio.UnaryUnaryMultiCallable[_coupon_pb2.BatchIssueCouponsRequest, _coupon_pb2.BatchIssueCouponsResponse]  # type: ignore[assignment]
-    """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted from issued rows, in the transaction.
+    """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted under the template's lock, in the
+    transaction that issues. A made code is told here and to its owner by ListCoupons; a chosen one only here.
 
     Refusals of an item: TEMPLATE_NOT_FOUND, ISSUE_LIMIT_REACHED, MEMBER_LIMIT_REACHED, CODE_TAKEN, TEMPLATE_ENDED.
     """
@@ -92,8 +95,9 @@ class CouponServiceAsyncStub(CouponServiceStub):
     HoldBenefits: _aio.UnaryUnaryMultiCallable[_coupon_pb2.HoldBenefitsRequest, _coupon_pb2.HoldBenefitsResponse]  # type: ignore[assignment]
     """Holds coupons and budgets for an order, all or none.
 
-    Refusals: COUPON_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_YOURS, BUDGET_SPENT,
-    HOLD_VOIDED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS (ALREADY_EXISTS).
+    Refusals: COUPON_NOT_FOUND, PROMOTION_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_STARTED,
+    NOT_YOURS, BUDGET_SPENT, HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS
+    (ALREADY_EXISTS). They are kept for 24 hours as the answer to their request id; a new attempt uses a new one.
     """
     CaptureBenefits: _aio.UnaryUnaryMultiCallable[_coupon_pb2.CaptureBenefitsRequest, _coupon_pb2.CaptureBenefitsResponse]  # type: ignore[assignment]
     """Spends a hold: its coupons are used, its budgets given.
@@ -103,7 +107,7 @@ class CouponServiceAsyncStub(CouponServiceStub):
     VoidBenefits: _aio.UnaryUnaryMultiCallable[_coupon_pb2.VoidBenefitsRequest, _coupon_pb2.VoidBenefitsResponse]  # type: ignore[assignment]
     """Gives a hold back. A void that arrives before its hold leaves a tombstone for 7 days, so the late hold is refused.
 
-    Refusals: HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
+    Refusals: HOLD_CAPTURED (also once the order is known to be paid), HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
     """
 
 class CouponServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,7 +141,8 @@ class CouponServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _coupon_pb2.BatchIssueCouponsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coupon_pb2.BatchIssueCouponsResponse, _abc.Awaitable[_coupon_pb2.BatchIssueCouponsResponse]]:
-        """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted from issued rows, in the transaction.
+        """Issues up to 1,000 coupons, each with a verdict of its own. Limits are counted under the template's lock, in the
+        transaction that issues. A made code is told here and to its owner by ListCoupons; a chosen one only here.
 
         Refusals of an item: TEMPLATE_NOT_FOUND, ISSUE_LIMIT_REACHED, MEMBER_LIMIT_REACHED, CODE_TAKEN, TEMPLATE_ENDED.
         """
@@ -158,8 +163,9 @@ class CouponServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_coupon_pb2.HoldBenefitsResponse, _abc.Awaitable[_coupon_pb2.HoldBenefitsResponse]]:
         """Holds coupons and budgets for an order, all or none.
 
-        Refusals: COUPON_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_YOURS, BUDGET_SPENT,
-        HOLD_VOIDED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS (ALREADY_EXISTS).
+        Refusals: COUPON_NOT_FOUND, PROMOTION_NOT_FOUND (NOT_FOUND); COUPON_HELD, COUPON_USED, COUPON_EXPIRED, NOT_STARTED,
+        NOT_YOURS, BUDGET_SPENT, HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED, HOLD_TOO_OLD (FAILED_PRECONDITION); HOLD_EXISTS
+        (ALREADY_EXISTS). They are kept for 24 hours as the answer to their request id; a new attempt uses a new one.
         """
 
     @_abc_1.abstractmethod
@@ -181,7 +187,7 @@ class CouponServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_coupon_pb2.VoidBenefitsResponse, _abc.Awaitable[_coupon_pb2.VoidBenefitsResponse]]:
         """Gives a hold back. A void that arrives before its hold leaves a tombstone for 7 days, so the late hold is refused.
 
-        Refusals: HOLD_CAPTURED, HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
+        Refusals: HOLD_CAPTURED (also once the order is known to be paid), HOLD_VOIDED, HOLD_EXPIRED (FAILED_PRECONDITION).
         """
 
 def add_CouponServiceServicer_to_server(servicer: CouponServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

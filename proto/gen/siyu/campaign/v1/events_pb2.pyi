@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CouponUsed(_message.Message):
-    """A coupon was used by a paid order."""
+    """A coupon was used by a paid order. An off-line sale may use one that another order has used before: a fact, told too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -36,7 +36,7 @@ class CouponUsed(_message.Message):
     order_id: _builtins.str
     """The order."""
     amount_minor: _builtins.int
-    """What it took off, in minor units."""
+    """What it took off in all, in minor units."""
     def __init__(
         self,
         *,

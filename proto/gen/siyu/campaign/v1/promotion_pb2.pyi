@@ -29,11 +29,11 @@ class _PromotionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Promoti
     PROMOTION_KIND_UNSPECIFIED: _PromotionKind.ValueType  # 0
     """Not told; refused."""
     PROMOTION_KIND_MEMBER_PRICE: _PromotionKind.ValueType  # 1
-    """An amount off per `price_quantity` units of listed SKUs, for members only."""
+    """An amount off per `price_quantity` units of listed SKUs, rounded per line, for members only."""
     PROMOTION_KIND_LINE_PERCENT: _PromotionKind.ValueType  # 2
-    """A percentage off the matching lines."""
+    """A percentage off the matching lines: rounded half away from zero once, on their total, then allocated to them."""
     PROMOTION_KIND_LINE_AMOUNT: _PromotionKind.ValueType  # 3
-    """An amount off each unit (per price_quantity) of the matching lines."""
+    """An amount off each unit (per price_quantity) of the matching lines, rounded per line."""
     PROMOTION_KIND_ORDER_PERCENT: _PromotionKind.ValueType  # 4
     """A percentage off the matching lines' total, if it reaches the threshold."""
     PROMOTION_KIND_ORDER_AMOUNT: _PromotionKind.ValueType  # 5
@@ -45,11 +45,11 @@ class PromotionKind(_PromotionKind, metaclass=_PromotionKindEnumTypeWrapper):
 PROMOTION_KIND_UNSPECIFIED: PromotionKind.ValueType  # 0
 """Not told; refused."""
 PROMOTION_KIND_MEMBER_PRICE: PromotionKind.ValueType  # 1
-"""An amount off per `price_quantity` units of listed SKUs, for members only."""
+"""An amount off per `price_quantity` units of listed SKUs, rounded per line, for members only."""
 PROMOTION_KIND_LINE_PERCENT: PromotionKind.ValueType  # 2
-"""A percentage off the matching lines."""
+"""A percentage off the matching lines: rounded half away from zero once, on their total, then allocated to them."""
 PROMOTION_KIND_LINE_AMOUNT: PromotionKind.ValueType  # 3
-"""An amount off each unit (per price_quantity) of the matching lines."""
+"""An amount off each unit (per price_quantity) of the matching lines, rounded per line."""
 PROMOTION_KIND_ORDER_PERCENT: PromotionKind.ValueType  # 4
 """A percentage off the matching lines' total, if it reaches the threshold."""
 PROMOTION_KIND_ORDER_AMOUNT: PromotionKind.ValueType  # 5
@@ -115,19 +115,25 @@ class Promotion(_message.Message):
     priority: _builtins.int
     """Higher is decided first."""
     exclusivity_group: _builtins.str
-    """Of the promotions with the same group only the best for the customer applies; empty: stacks freely."""
+    """Of the promotions with the same group only the one that is best for the customer applies to a basket; empty: stacks
+    freely.
+    """
     percent: _builtins.str
     """The percentage, a decimal string, e.g. "10" or "12.5"; for the PERCENT kinds."""
     amount_minor: _builtins.int
     """The amount, in minor units; for the AMOUNT kinds."""
     threshold_minor: _builtins.int
-    """The matching lines' total must reach this, in minor units; for the ORDER kinds."""
+    """What line promotions and earlier order promotions leave of the matching lines must reach this, in minor units; for
+    the ORDER kinds.
+    """
     members_only: _builtins.bool
     """Members only. MEMBER_PRICE is, whatever this says."""
     funder: _builtins.str
     """Who pays for the discount; empty: the brand."""
     budget_minor: _builtins.int
-    """The most that it may give in all, in minor units; 0: no budget. Held and captured with the order."""
+    """The most that it may give in all, in minor units; 0: no budget. Held and captured with the order. A basket whose
+    discount it can't bear in full gets none of it.
+    """
     @_builtins.property
     def valid_from(self) -> _timestamp_pb2.Timestamp:
         """In force from, in business time."""
@@ -243,7 +249,7 @@ class MemberPrice(_message.Message):
     sku: _builtins.str
     """The SKU."""
     amount_off_minor: _builtins.int
-    """Off the shelf price per `price_quantity` units, in minor units; never more than the price."""
+    """Off the shelf price per `price_quantity` units, in minor units; a line never goes below zero."""
     def __init__(
         self,
         *,
@@ -347,7 +353,7 @@ class GetPromotionResponse(_message.Message):
     given_minor: _builtins.int
     """Given by paid orders so far, less refunds, in minor units."""
     held_minor: _builtins.int
-    """Held by placed orders, in minor units."""
+    """Held of its budget by placed orders, in minor units."""
     version: _builtins.int
     """Its version."""
     @_builtins.property

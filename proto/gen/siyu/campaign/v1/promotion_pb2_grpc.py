@@ -217,9 +217,10 @@ class QuoteServiceServicer:
     """
 
     def Quote(self, request, context):
-        """Finds the best allowed total and explains every candidate, applied or rejected. Nothing is stored or held; the
-        result does not depend on the order of lines' promotions or of codes. Evaluation order: line promotions, order
-        promotions, coupons. A total is never below zero.
+        """Finds the best allowed total and explains every candidate, applied or rejected: the promotions in force and the
+        codes shown. Nothing is stored or held; the result does not depend on the order of codes or on when a promotion was
+        edited. Evaluation order: line promotions, order promotions, coupons; within each by priority, then by id. Each takes
+        from what the ones before it left of its lines, so that a total is never below zero.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

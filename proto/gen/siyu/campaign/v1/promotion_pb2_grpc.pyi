@@ -116,9 +116,10 @@ class QuoteServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QuoteServiceAsyncStub: ...
     Quote: _grpc.UnaryUnaryMultiCallable[_promotion_pb2.QuoteRequest, _promotion_pb2.QuoteResponse]
-    """Finds the best allowed total and explains every candidate, applied or rejected. Nothing is stored or held; the
-    result does not depend on the order of lines' promotions or of codes. Evaluation order: line promotions, order
-    promotions, coupons. A total is never below zero.
+    """Finds the best allowed total and explains every candidate, applied or rejected: the promotions in force and the
+    codes shown. Nothing is stored or held; the result does not depend on the order of codes or on when a promotion was
+    edited. Evaluation order: line promotions, order promotions, coupons; within each by priority, then by id. Each takes
+    from what the ones before it left of its lines, so that a total is never below zero.
     """
 
 @_typing.type_check_only
@@ -127,9 +128,10 @@ class QuoteServiceAsyncStub(QuoteServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Quote: _aio.UnaryUnaryMultiCallable[_promotion_pb2.QuoteRequest, _promotion_pb2.QuoteResponse]  # type: ignore[assignment]
-    """Finds the best allowed total and explains every candidate, applied or rejected. Nothing is stored or held; the
-    result does not depend on the order of lines' promotions or of codes. Evaluation order: line promotions, order
-    promotions, coupons. A total is never below zero.
+    """Finds the best allowed total and explains every candidate, applied or rejected: the promotions in force and the
+    codes shown. Nothing is stored or held; the result does not depend on the order of codes or on when a promotion was
+    edited. Evaluation order: line promotions, order promotions, coupons; within each by priority, then by id. Each takes
+    from what the ones before it left of its lines, so that a total is never below zero.
     """
 
 class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -141,9 +143,10 @@ class QuoteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _promotion_pb2.QuoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_promotion_pb2.QuoteResponse, _abc.Awaitable[_promotion_pb2.QuoteResponse]]:
-        """Finds the best allowed total and explains every candidate, applied or rejected. Nothing is stored or held; the
-        result does not depend on the order of lines' promotions or of codes. Evaluation order: line promotions, order
-        promotions, coupons. A total is never below zero.
+        """Finds the best allowed total and explains every candidate, applied or rejected: the promotions in force and the
+        codes shown. Nothing is stored or held; the result does not depend on the order of codes or on when a promotion was
+        edited. Evaluation order: line promotions, order promotions, coupons; within each by priority, then by id. Each takes
+        from what the ones before it left of its lines, so that a total is never below zero.
         """
 
 def add_QuoteServiceServicer_to_server(servicer: QuoteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
