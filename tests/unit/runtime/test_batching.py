@@ -1,0 +1,217 @@
+"""Micro-batches: one tenant each, fair, bounded, and a bad item fails alone."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.runtime.batching import MAX_RUNS, Batcher
+from services.runtime.call import deadline_in
+from services.runtime.errors import Conflict, DomainError, Exhausted, Refused, TimedOut, Unavailable
+
+
+class Ledger:
+    """Doubles numbers, remembers its batches, and fails as told."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, tuple[int, ...]]] = []
+        self.poison: set[int] = set()
+        self.outages = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def run(self, _lane: str, tenant_id: str, items: Sequence[int]) -> list[int | DomainError]:
+        self.batches.append((tenant_id, tuple(items)))
+        await self.gate.wait()
+        await asyncio.sleep(0)
+        if self.outages:
+            self.outages -= 1
+            raise Unavailable("the database is away")
+        if self.poison & set(items):
+            raise ValueError("a bad item")
+        return [Refused("negative", reason="NEGATIVE") if item < 0 else item * 2 for item in items]
+
+
+async def outcomes(batcher: Batcher[str, int, int], items: Sequence[int], tenant_id: str = "t") -> list[object]:
+    return await asyncio.gather(*(batcher.submit(tenant_id, item) for item in items), return_exceptions=True)
+
+
+async def test_what_waits_goes_together_and_each_gets_its_own_verdict() -> None:
+    ledger = Ledger()
+    batcher = Batcher(["lane"], ledger.run)
+    assert await outcomes(batcher, range(100)) == [number * 2 for number in range(100)]
+    assert len(ledger.batches) <= 2
+    await batcher.close()
+
+
+async def test_a_batch_has_a_largest_size() -> None:
+    ledger = Ledger()
+    batcher = Batcher(["lane"], ledger.run, max_batch=10)
+    await outcomes(batcher, range(95))
+    assert max(len(items) for _, items in ledger.batches) == 10
+    await batcher.close()
+
+
+async def test_a_batch_is_of_one_tenant_and_tenants_take_turns() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    batcher = Batcher(["lane"], ledger.run, max_batch=4)
+    loud = [asyncio.create_task(batcher.submit("loud", number)) for number in range(40)]
+    await asyncio.sleep(0)
+    quiet = [asyncio.create_task(batcher.submit("quiet", number)) for number in range(3)]
+    await asyncio.sleep(0)
+    ledger.gate.set()
+    await asyncio.gather(*quiet)
+    assert not all(task.done() for task in loud)
+    await asyncio.gather(*loud)
+    order = [tenant for tenant, _ in ledger.batches]
+    # the quiet one's turn comes after at most the batch in flight and one more
+    assert order.index("quiet") <= 2
+    await batcher.close()
+
+
+@pytest.mark.parametrize("poison", [{0}, {17}, {511}, {3, 200, 500}])
+async def test_a_bad_item_fails_alone(poison: set[int]) -> None:
+    ledger = Ledger()
+    ledger.poison = poison
+    batcher = Batcher(["lane"], ledger.run)
+    verdicts = await outcomes(batcher, range(512))
+    for number, verdict in enumerate(verdicts):
+        if number in poison:
+            assert isinstance(verdict, ValueError)
+        else:
+            assert verdict == number * 2
+    await batcher.close()
+
+
+async def test_a_batch_that_always_fails_is_not_halved_for_ever() -> None:
+    ledger = Ledger()
+    ledger.poison = set(range(512))
+    batcher = Batcher(["lane"], ledger.run)
+    verdicts = await outcomes(batcher, range(512))
+    assert len(ledger.batches) <= MAX_RUNS + 20
+    assert all(isinstance(verdict, ValueError | Unavailable) for verdict in verdicts)
+    await batcher.close()
+
+
+async def test_a_refusal_is_a_verdict_and_no_failure() -> None:
+    ledger = Ledger()
+    batcher = Batcher(["lane"], ledger.run)
+    verdicts = await outcomes(batcher, [1, -1, 2])
+    assert verdicts[0] == 2
+    assert isinstance(verdicts[1], Refused)
+    assert verdicts[2] == 4
+    assert len(ledger.batches) == 1
+    await batcher.close()
+
+
+async def test_a_short_outage_is_not_seen() -> None:
+    ledger = Ledger()
+    ledger.outages = 2
+    batcher = Batcher(["lane"], ledger.run)
+    assert await outcomes(batcher, [1, 2]) == [2, 4]
+    assert len(ledger.batches) == 3
+    await batcher.close()
+
+
+async def test_a_long_outage_is_told_as_it_is() -> None:
+    ledger = Ledger()
+    ledger.outages = 1000
+    batcher = Batcher(["lane"], ledger.run)
+    assert all(isinstance(verdict, Unavailable) for verdict in await outcomes(batcher, [1, 2]))
+    await batcher.close()
+
+
+async def test_a_lost_race_is_run_again() -> None:
+    runs = 0
+
+    async def run(_lane: str, _tenant_id: str, items: Sequence[int]) -> list[int]:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise Conflict("another lane has the same key")
+        return list(items)
+
+    batcher = Batcher(["lane"], run)
+    assert await outcomes(batcher, [1]) == [1]
+    await batcher.close()
+
+
+async def test_a_full_queue_refuses_and_leaves_room_for_others() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    batcher = Batcher(["lane"], ledger.run, max_batch=1, max_queue=8)
+    first = asyncio.create_task(batcher.submit("other", 0))
+    await asyncio.sleep(0.01)
+    waiting = [asyncio.create_task(batcher.submit("loud", number)) for number in range(4)]
+    waiting.append(asyncio.create_task(batcher.submit("quiet", 1)))
+    await asyncio.sleep(0.01)
+    with pytest.raises(Exhausted) as refused:
+        await batcher.submit("loud", 9)
+    assert refused.value.retry_after_s > 0
+    # half of the places are still there for whoever is not as loud
+    waiting += [asyncio.create_task(batcher.submit("quiet", number)) for number in range(3)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Exhausted):
+        await batcher.submit("third", 1)
+    ledger.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert batcher.queued == 0
+    await batcher.close()
+
+
+async def test_who_gave_up_is_not_worked_for() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    batcher = Batcher(["lane"], ledger.run, max_batch=10)
+    busy = asyncio.create_task(batcher.submit("t", 0))
+    await asyncio.sleep(0.01)
+    cancelled = asyncio.create_task(batcher.submit("t", 1))
+    late = asyncio.create_task(batcher.submit("t", 2, deadline_at=deadline_in(0.02)))
+    in_time = asyncio.create_task(batcher.submit("t", 3, deadline_at=deadline_in(30)))
+    await asyncio.sleep(0.05)
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    ledger.gate.set()
+    assert await in_time == 6
+    with pytest.raises(TimedOut):
+        await late
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await busy
+    assert ledger.batches[1:] == [("t", (3,))]
+    await batcher.close()
+
+
+async def test_lanes_work_side_by_side() -> None:
+    busy: set[str] = set()
+    most = 0
+
+    async def run(lane: str, _tenant_id: str, items: Sequence[int]) -> list[int]:
+        nonlocal most
+        assert lane not in busy
+        busy.add(lane)
+        most = max(most, len(busy))
+        await asyncio.sleep(0.01)
+        busy.discard(lane)
+        return list(items)
+
+    batcher = Batcher(["a", "b", "c"], run, max_batch=5)
+    assert await outcomes(batcher, range(60)) == list(range(60))
+    assert most == 3
+    await batcher.close()
+
+
+async def test_close_finishes_what_waits_and_refuses_what_comes() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    batcher = Batcher(["a", "b"], ledger.run, max_batch=2)
+    waiting = [asyncio.create_task(batcher.submit("t", number)) for number in range(9)]
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable):
+        await batcher.submit("t", 1)
+    ledger.gate.set()
+    assert await asyncio.gather(*waiting) == [number * 2 for number in range(9)]
+    await closing
