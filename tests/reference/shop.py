@@ -234,7 +234,7 @@ class Shop:
         burnt = 0
         earned: Counter[str] = Counter()
         amount = 0
-        tender = 0
+        counted = 0
         for number, quantity in units:
             line = sale.lines[number]
             before, after = line.back, line.back + quantity
@@ -245,7 +245,7 @@ class Shop:
                 return of_first_units(total, units, after) - of_first_units(total, units, before)
 
             amount += share(line.net)
-            tender += share(line.tender)
+            counted += share(line.net - line.tender)
             burnt += share(line.burnt)
             for rule, points in line.earned.items():
                 earned[rule] += share(points)
@@ -261,7 +261,7 @@ class Shop:
             burnt=[(str(basket), burnt)] if burnt else [],
             earned=[(f"{basket}/{rule}", points) for rule, points in earned.items() if points],
         )
-        customer.card.unpaid(sale.visit["day"], amount - tender)
+        customer.card.unpaid(sale.visit["day"], counted)
         sale.refunded += amount
         sale.given_back += burnt
         if all(line.back == line.item["units"] for line in sale.lines.values()):

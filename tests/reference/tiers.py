@@ -39,8 +39,9 @@ class Card:
     def _rise(self) -> None:
         names = [name for _, name, _ in brand.TIERS]
         earned = self._earned()
-        if names.index(earned) < names.index(self.tier):
+        if earned != names[-1] and names.index(earned) <= names.index(self.tier):
             self.tier = earned
+            # who earns the tier anew keeps it longer
             self.kept_until = self.today + timedelta(days=brand.TIER_DAYS)
 
     def _earned(self) -> str:
