@@ -106,5 +106,5 @@ async def running(*jobs: Relay | Consumer) -> AsyncIterator[None]:
 
 async def until(condition, *, timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110 - it looks into another process's tables
+        while not await condition():
             await asyncio.sleep(0.02)
