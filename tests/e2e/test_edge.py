@@ -1,0 +1,297 @@
+"""A request through the real Envoy: who gets in, what is answered, and in which words when it is refused."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+
+from gateway import contracts
+from gateway.docs.sample import sample
+from gateway.openapi.document import document
+from services.runtime.call import Call
+from services.runtime.errors import Refused, Unauthenticated, Unavailable
+from services.runtime.status import from_rpc
+from siyu.loyalty.v1 import points_pb2, points_pb2_grpc
+from tests.e2e.edge import BUSY_CLIENT, CLIENT, OTHER_TENANT, SECRET, TENANT, Signer, TestEdge, running_edge
+
+MEMBER = "0199a3c4-7d1e-7000-8000-000000000001"
+BALANCE = f"/v1/members/{MEMBER}/points/points"
+ACCRUE = {"requestId": "r1", "memberId": MEMBER, "pointCurrency": "points", "points": "5", "reason": "goodwill"}
+GENEROUS = {"SIYU_EDGE_CLIENT_RATE_PER_S": "1000", "SIYU_EDGE_CLIENT_BURST": "2000"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def edge(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> AsyncIterator[TestEdge]:
+    limits = {**GENEROUS, "SIYU_EDGE_ADDRESS_RATE_PER_S": "1000", "SIYU_EDGE_ADDRESS_BURST": "2000"}
+    async with running_edge(tmp_path_factory.mktemp("edge"), valkey_url, **limits) as edge:
+        yield edge
+
+
+def check_status(reply: httpx.Response, *, http: int, code: int, reason: str) -> dict[str, Any]:
+    """A google.rpc.Status in JSON, whoever wrote it."""
+    assert reply.status_code == http, reply.text
+    assert reply.headers["content-type"].startswith("application/json"), reply.headers
+    status: dict[str, Any] = reply.json()
+    assert status["code"] == code, status
+    assert status["message"], status
+    info = status["details"][0]
+    assert info["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert (info["reason"], info["domain"]) == (reason, "siyu")
+    return status
+
+
+async def test_a_rest_call_with_a_token(edge: TestEdge) -> None:
+    async def balance(request: Any, call: Call) -> Message:
+        assert (call.tenant_id, call.client_id) == (TENANT, CLIENT)
+        assert (request.member_id, request.point_currency) == (MEMBER, "points")
+        return points_pb2.GetBalanceResponse(available_points=2**53 + 1)
+
+    edge.answers["siyu.loyalty.v1.PointsService.GetBalance"] = balance
+    reply = await edge.http.get(BALANCE, headers=edge.bearer("loyalty.points.read"))
+    assert reply.status_code == 200, reply.text
+    found = reply.json()
+    assert found["availablePoints"] == "9007199254740993", "64 bits survive JSON"
+    assert found["heldPoints"] == "0", "zeros are written out"
+
+
+async def test_a_rest_call_with_an_api_key(edge: TestEdge) -> None:
+    edge.answers.pop("siyu.loyalty.v1.PointsService.GetBalance", None)
+    edge.seen.clear()
+    for _ in range(3):
+        reply = await edge.http.get(BALANCE, headers={"x-api-key": f"{CLIENT}.{SECRET}"})
+        assert reply.status_code == 200, reply.text
+    asked = [name for name, _, _ in edge.seen if name.endswith("IssueToken")]
+    assert len(asked) <= 1, "the token is kept"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(f"{CLIENT}.wrong", id="wrong secret"),
+        pytest.param("nonsense", id="not a key"),
+        pytest.param("service:loyalty.gateway-secret", id="the installation's own clients have no API keys"),
+        pytest.param("", id="empty"),
+    ],
+)
+async def test_a_bad_api_key(edge: TestEdge, key: str) -> None:
+    # also beside a good token: whoever sends a key means it
+    headers = {"x-api-key": key, **edge.bearer("loyalty.points.read")}
+    check_status(await edge.http.get(BALANCE, headers=headers), http=401, code=16, reason="BAD_CREDENTIALS")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(lambda _: {}, id="none"),
+        pytest.param(lambda _: {"authorization": "Bearer nonsense"}, id="nonsense"),
+        pytest.param(lambda edge: edge.bearer("loyalty.points.read", life_s=-60), id="expired"),
+        pytest.param(lambda edge: edge.bearer("loyalty.points.read", aud="others"), id="for others"),
+        pytest.param(lambda edge: edge.bearer("loyalty.points.read", iss="others"), id="from others"),
+        pytest.param(lambda _: {"authorization": f"Bearer {Signer().token('loyalty.points.read')}"}, id="another key"),
+    ],
+)
+async def test_a_bad_token(edge: TestEdge, headers: Any) -> None:
+    reply = await edge.http.get(BALANCE, headers=headers(edge))
+    check_status(reply, http=401, code=16, reason="TOKEN_INVALID")
+
+
+async def test_a_token_in_the_query_is_no_token(edge: TestEdge) -> None:
+    token = edge.signer.token("identity.read")
+    reply = await edge.http.get(f"/v1/tenant?access_token={token}")
+    assert reply.status_code in {400, 401}, reply.text
+
+
+async def test_the_wrong_scope(edge: TestEdge) -> None:
+    reply = await edge.http.get(BALANCE, headers=edge.bearer("commerce.orders.read"))
+    status = check_status(reply, http=403, code=7, reason="SCOPE_MISSING")
+    assert status["details"][0]["metadata"]["scope"] == "loyalty.points.read"
+
+
+async def test_a_refusal_of_the_contract_names_the_fields(edge: TestEdge) -> None:
+    asked = {**ACCRUE, "memberId": "no-uuid", "points": "0"}
+    reply = await edge.http.post("/v1/points:accrue", json=asked, headers=edge.bearer("loyalty.points.write"))
+    status = check_status(reply, http=400, code=3, reason="INVALID_FIELD")
+    violations = next(each for each in status["details"] if each["@type"].endswith("BadRequest"))["fieldViolations"]
+    assert {each["field"] for each in violations} == {"member_id", "points"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        pytest.param("POST", "/v1/points:accrue", "{", id="no JSON"),
+        pytest.param("POST", "/v1/points:accrue", '{"points": "many"}', id="no number"),
+        pytest.param("GET", "/v1/stores?pageSice=5", None, id="an unknown parameter"),
+        pytest.param("GET", "/v1/stores?pageSize=five", None, id="a parameter that is no number"),
+    ],
+)
+async def test_what_envoy_can_not_read(edge: TestEdge, method: str, path: str, body: str | None) -> None:
+    headers = edge.bearer("loyalty.points.write identity.read")
+    reply = await edge.http.request(method, path, content=body, headers={"content-type": "application/json", **headers})
+    check_status(reply, http=400, code=3, reason="MALFORMED_REQUEST")
+
+
+async def test_an_unknown_path(edge: TestEdge) -> None:
+    for path in ("/v1/nothing", "/edge/key/v1/tenant", "/readyz", "/siyu.common.v1.FeedService/ReadLog"):
+        reply = await edge.http.post(path, json={}, headers=edge.bearer("events.read"))
+        check_status(reply, http=404, code=5, reason="PATH_NOT_FOUND")
+
+
+async def test_a_business_refusal_comes_with_its_details(edge: TestEdge) -> None:
+    async def refuse(_request: Message, _call: Call) -> Message:
+        raise Refused("not enough", subject="points", reason="INSUFFICIENT_POINTS", metadata={"available_points": "3"})
+
+    edge.answers["siyu.loyalty.v1.PointsService.Accrue"] = refuse
+    reply = await edge.http.post("/v1/points:accrue", json=ACCRUE, headers=edge.bearer("loyalty.points.write"))
+    status = check_status(reply, http=400, code=9, reason="INSUFFICIENT_POINTS")
+    assert status["details"][0]["metadata"]["available_points"] == "3"
+    assert status["details"][1]["violations"][0]["subject"] == "points"
+
+
+async def test_an_unavailable_service_is_asked_again(edge: TestEdge) -> None:
+    tries = []
+
+    async def once_away(_request: Message, _call: Call) -> Message:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Unavailable("in a moment")
+        return points_pb2.AccrueResponse()
+
+    edge.answers["siyu.loyalty.v1.PointsService.Accrue"] = once_away
+    reply = await edge.http.post("/v1/points:accrue", json=ACCRUE, headers=edge.bearer("loyalty.points.write"))
+    assert (reply.status_code, len(tries)) == (200, 2), reply.text
+
+
+async def test_the_deadline_of_the_contract_holds_at_the_edge(edge: TestEdge) -> None:
+    left_s: list[float] = []
+
+    async def slow(_request: Message, call: Call) -> Message:
+        left_s.append(call.remaining_s())
+        await asyncio.sleep(30)
+        return points_pb2.GetBalanceResponse()
+
+    edge.answers["siyu.loyalty.v1.PointsService.GetBalance"] = slow
+    reply = await edge.http.get(BALANCE, headers=edge.bearer("loyalty.points.read"))
+    check_status(reply, http=504, code=4, reason="DEADLINE_EXCEEDED")
+    assert 0.5 < left_s[0] <= 1.0, "GetBalance declares one second"
+    edge.answers.pop("siyu.loyalty.v1.PointsService.GetBalance")
+
+
+async def test_grpc_passes_with_the_same_rules(edge: TestEdge) -> None:
+    edge.answers.pop("siyu.loyalty.v1.PointsService.Accrue", None)
+    request = points_pb2.GetBalanceRequest(member_id=MEMBER, point_currency="points")
+    async with grpc.aio.insecure_channel(edge.target) as channel:
+        stub = points_pb2_grpc.PointsServiceStub(channel)
+        metadata = tuple(edge.bearer("loyalty.points.read loyalty.points.write").items())
+        assert await stub.GetBalance(request, metadata=metadata) == points_pb2.GetBalanceResponse()
+        replies = stub.StreamAccrue(iter([points_pb2.StreamAccrueRequest()] * 0), metadata=metadata)
+        assert [reply async for reply in replies] == []
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.GetBalance(request)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert refused.value.details() == "Jwt is missing"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.GetBalance(request, metadata=(("x-api-key", f"{CLIENT}.wrong"),))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert refused.value.details() == "this API key is not valid"
+        refusal = from_rpc(refused.value)
+        assert (type(refusal), refusal.reason) == (Unauthenticated, "BAD_CREDENTIALS"), "the details survive"
+
+
+async def test_nobody_outside_speaks_as_siyu(edge: TestEdge) -> None:
+    # a forged client or address would spend another's limit
+    headers = {**edge.bearer("identity.read"), "x-siyu-client": BUSY_CLIENT, "x-siyu-address": "1.2.3.4"}
+    assert (await edge.http.get("/v1/tenant", headers=headers)).status_code == 200
+    log = [json.loads(line) for line in await _access_log(edge) if line.startswith("{")]
+    assert BUSY_CLIENT not in {line.get("client") for line in log}
+
+
+async def test_the_access_log_knows_no_person(edge: TestEdge) -> None:
+    headers = {**edge.bearer("identity.read"), "user-agent": "agent-of-a-person"}
+    await edge.http.get("/v1/stores?pageToken=told-in-a-query", headers=headers)
+    await edge.http.get(BALANCE, headers=edge.bearer("loyalty.points.read"))
+    lines = await _access_log(edge)
+    assert any('"siyu.identity.v1.StoreService.ListStores"' in line for line in lines)
+    for secret in ("told-in-a-query", MEMBER, "agent-of-a-person", SECRET, "Bearer"):
+        assert not any(secret in line for line in lines), secret
+
+
+async def test_too_large_a_request(edge: TestEdge) -> None:
+    body = json.dumps({**ACCRUE, "reason": "x" * (5 * 1024 * 1024)})
+    headers = {"content-type": "application/json", **edge.bearer("loyalty.points.write")}
+    reply = await edge.http.post("/v1/points:accrue", content=body, headers=headers)
+    check_status(reply, http=413, code=3, reason="REQUEST_TOO_LARGE")
+
+
+async def test_every_operation_answers(edge: TestEdge) -> None:
+    """Each OpenAPI operation, called with the example from its schema, reaches the RPC that it says."""
+    told = document()
+    components = told["components"]["schemas"]
+    edge.answers = {name: answer for name, answer in edge.answers.items() if "TokenService" in name}
+    reached: dict[str, str] = {}
+    for path, item in told["paths"].items():
+        for verb, operation in item.items():
+            if "x-siyu-grpc" not in operation:
+                continue
+            url = path
+            for parameter in operation["parameters"]:
+                if parameter["in"] == "path":
+                    value = sample(parameter["schema"], components, name=parameter["name"].rpartition(".")[2])
+                    url = url.replace("{" + parameter["name"] + "}", str(value))
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            edge.seen.clear()
+            headers = edge.bearer(" ".join(operation["x-siyu-scopes"]), kind=_kind(operation["x-siyu-grpc"]))
+            shown = sample(body, components) if body else None
+            reply = await edge.http.request(verb, url, json=shown, headers=headers)
+            label = f"{verb} {url} {shown} → {reply.status_code} {reply.text[:300]}"
+            if "TokenService" not in operation["x-siyu-grpc"]:
+                assert reply.status_code == 200, label
+                assert [f"/{name.rpartition('.')[0]}/{name.rpartition('.')[2]}" for name, _, _ in edge.seen] == [
+                    operation["x-siyu-grpc"]
+                ], label
+            reached[operation["x-siyu-grpc"]] = url
+    assert set(reached) == {rpc.path for rpc in contracts.rpcs() if rpc.bindings}
+
+
+def _kind(path: str) -> str:
+    rule = next(rpc.rule for rpc in contracts.rpcs() if rpc.path == path)
+    kinds = {1: "pos", 2: "backend", 3: "supplier", 4: "partner", 5: "staff", 6: "service", 7: "platform"}
+    return kinds[rule.actors[0]] if rule.actors else "backend"
+
+
+async def test_a_limit_is_per_client_and_says_when_to_come_back(tmp_path: Path, valkey_url: str) -> None:
+    limits = {"SIYU_EDGE_CLIENT_RATE_PER_S": "1", "SIYU_EDGE_CLIENT_BURST": "20"}
+    async with running_edge(tmp_path, valkey_url, **limits) as edge:
+        busy = edge.bearer("identity.read", client=BUSY_CLIENT)
+        replies = await asyncio.gather(*(edge.http.get("/v1/tenant", headers=busy) for _ in range(40)))
+        refused = [reply for reply in replies if reply.status_code == 429]
+        assert 15 <= len(refused) <= 22
+        check_status(refused[0], http=429, code=8, reason="RATE_LIMITED")
+        assert int(refused[0].headers["retry-after"]) >= 1
+        calm = edge.bearer("identity.read", client="0199a3c4-7d1e-7000-8000-0000000000c3", tenant=OTHER_TENANT)
+        assert (await edge.http.get("/v1/tenant", headers=calm)).status_code == 200
+        async with grpc.aio.insecure_channel(edge.target) as channel:
+            get = points_pb2_grpc.PointsServiceStub(channel).GetBalance
+            with pytest.raises(grpc.aio.AioRpcError) as over:
+                await get(points_pb2.GetBalanceRequest(), metadata=tuple(busy.items()))
+            assert over.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_without_valkey_limits_are_kept_alone(tmp_path: Path) -> None:
+    limits = {"SIYU_EDGE_CLIENT_RATE_PER_S": "1", "SIYU_EDGE_CLIENT_BURST": "20"}
+    async with running_edge(tmp_path, "redis://127.0.0.1:1/0", **limits) as edge:
+        busy = edge.bearer("identity.read", client=BUSY_CLIENT)
+        replies = await asyncio.gather(*(edge.http.get("/v1/tenant", headers=busy) for _ in range(40)))
+        assert {reply.status_code for reply in replies} == {200, 429}
+
+
+async def _access_log(edge: TestEdge) -> list[str]:
+    """What Envoy logged; it writes in batches."""
+    await asyncio.sleep(0.5)
+    return await asyncio.to_thread(lambda: edge.log.read_text().splitlines())
