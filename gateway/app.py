@@ -17,7 +17,17 @@ from gateway.feed import DEFAULT_LIMIT, MAX_LIMIT, Feed, Start
 from gateway.jwks import Jwks
 from gateway.keys import ApiKey, ApiKeys
 from gateway.limits import Limits, Rate
-from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, CLIENT_HEADER, EVENTS, JWKS, KEY_CHECK, LIMIT_CHECK, PAGES
+from gateway.pages import (
+    ADDRESS_HEADER,
+    API_KEY_HEADER,
+    CLIENT_HEADER,
+    EVENTS,
+    JWKS,
+    KEY_CHECK,
+    LIMIT_CHECK,
+    ORIGINAL_PATH_HEADER,
+    PAGES,
+)
 from gateway.refusals import internal, refusal
 from services.runtime import telemetry
 from services.runtime.auth import TokenVerifier, bearer
@@ -195,14 +205,20 @@ def _answering(endpoint: Endpoint) -> Endpoint:
             try:
                 return await endpoint(request)
             except DomainError as error:
-                return refusal(error, trace_id=trace.trace_id)
+                return refusal(error, trace_id=trace.trace_id, grpc=_speaks_grpc(request))
             except Exception as error:  # noqa: BLE001 - a bug must not tell a stranger what it looks like
                 _log.error("an endpoint failed", endpoint=endpoint.__name__, exc_info=error)
-                return internal(trace_id=trace.trace_id)
+                return internal(trace_id=trace.trace_id, grpc=_speaks_grpc(request))
             finally:
                 telemetry.SECONDS.labels(f"edge.{endpoint.__name__}").observe(time.perf_counter() - started_s)
 
     return answered
+
+
+def _speaks_grpc(request: Request) -> bool:
+    """Whether the caller behind Envoy does; a transcoded call looks the same, but for the path that it had."""
+    as_grpc = request.headers.get("content-type", "").startswith("application/grpc")
+    return as_grpc and ORIGINAL_PATH_HEADER not in request.headers
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:

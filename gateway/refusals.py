@@ -1,5 +1,8 @@
 """The application's refusals as Envoy's transcoder writes those of the services: google.rpc.Status as JSON."""
 
+import base64
+import math
+
 from google.protobuf import json_format
 from google.rpc import code_pb2, status_pb2
 from starlette.responses import Response
@@ -28,23 +31,27 @@ HTTP_STATUS: dict[int, int] = {
 }
 
 
-def refusal(error: DomainError, *, trace_id: str = "") -> Response:
+def refusal(error: DomainError, *, trace_id: str = "", grpc: bool = False) -> Response:
     """A refusal with its details; `retry-after` in whole seconds where the caller should come back."""
     headers = {}
     if isinstance(error, Exhausted | Unavailable):
-        headers["retry-after"] = str(max(1, round(error.retry_after_s + 0.5)))
+        headers["retry-after"] = str(math.ceil(max(1.0, error.retry_after_s)))
     if status.code_of(error) == code_pb2.UNAUTHENTICATED:
         headers["www-authenticate"] = 'Bearer realm="siyu"'
-    return _response(status.to_status(error, trace_id), headers)
+    return _response(status.to_status(error, trace_id), headers, grpc=grpc)
 
 
-def internal(*, trace_id: str = "") -> Response:
+def internal(*, trace_id: str = "", grpc: bool = False) -> Response:
     """What is told of a bug: where to look, and nothing else."""
-    return _response(status.internal_status(trace_id), {})
+    return _response(status.internal_status(trace_id), {}, grpc=grpc)
 
 
-def _response(told: status_pb2.Status, headers: dict[str, str]) -> Response:
-    body = json_format.MessageToJson(told, indent=None, ensure_ascii=False)
-    # Envoy hands this on to gRPC callers, for whom a 429 would otherwise become UNAVAILABLE.
-    headers = {**headers, "grpc-status": str(told.code)}
-    return Response(body, status_code=HTTP_STATUS[told.code], media_type="application/json", headers=headers)
+def _response(told: status_pb2.Status, headers: dict[str, str], *, grpc: bool) -> Response:
+    http_status = HTTP_STATUS[told.code]
+    if not grpc:
+        body = json_format.MessageToJson(told, indent=None, ensure_ascii=False)
+        return Response(body, status_code=http_status, media_type="application/json", headers=headers)
+    # Envoy makes trailers of it. By itself it would call a 429 UNAVAILABLE, and lose the details.
+    details = base64.b64encode(told.SerializeToString()).decode().rstrip("=")
+    headers = {**headers, "grpc-status": str(told.code), "grpc-status-details-bin": details}
+    return Response(told.message, status_code=http_status, headers=headers)

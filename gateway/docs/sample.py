@@ -5,7 +5,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-MAX_DEPTH = 4
+MAX_DEPTH = 8
 # By name where a name says more than a type.
 _BY_NAME = {
     "requestId": "0199a3c4-7d1e-7000-8000-2b5f9c1d4e6a",

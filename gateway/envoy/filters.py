@@ -1,4 +1,4 @@
-"""What a request passes, in this order: strip, transcode, API key, token, limit, route.
+"""What a request passes, in this order: strip, size, transcode, API key, token, limit, route.
 
 The transcoder comes first on purpose. It rewrites the path and with it the route, and every filter that decides who
 may pass stands behind it and so sees the route that the call will take; before it, a REST path could be judged by one
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from gateway.contracts import descriptor_set, open_services
 from gateway.envoy.names import (
     API_KEY,
+    BUFFER,
     GATEWAY,
     LIMIT,
     PROVIDER,
@@ -20,7 +21,16 @@ from gateway.envoy.names import (
     of_type,
     typed,
 )
-from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, CLIENT_HEADER, JWKS, KEY_CHECK, LIMIT_CHECK, OURS
+from gateway.pages import (
+    ADDRESS_HEADER,
+    API_KEY_HEADER,
+    CLIENT_HEADER,
+    JWKS,
+    KEY_CHECK,
+    LIMIT_CHECK,
+    ORIGINAL_PATH_HEADER,
+    OURS,
+)
 from gateway.settings import EdgeSettings
 
 ISSUER = "siyu"
@@ -39,6 +49,8 @@ def http_filters(settings: EdgeSettings) -> list[Config]:
     """The chain."""
     return [
         _strip(),
+        # streams are let through piece by piece (routes.py); everything else is small
+        typed(BUFFER, f"{_HTTP}buffer.v3.Buffer", max_request_bytes=settings.max_request_bytes),
         _transcoder(settings),
         _only_with_header(API_KEY, API_KEY_HEADER, _api_key()),
         _token(),
@@ -109,7 +121,9 @@ def _limit() -> Config:
 def _check(path: str, *, timeout: str, sent: Sequence[str], taken: Sequence[str]) -> Config:
     """A request to the application about a request: it sees the named headers and no body."""
     answer: Config = {
-        "allowed_client_headers": _headers("content-type", "retry-after", "www-authenticate", "grpc-status"),
+        "allowed_client_headers": _headers(
+            "content-type", "retry-after", "www-authenticate", "grpc-status", "grpc-status-details-bin"
+        ),
     }
     if taken:
         answer["allowed_upstream_headers"] = _headers(*taken)
@@ -119,7 +133,7 @@ def _check(path: str, *, timeout: str, sent: Sequence[str], taken: Sequence[str]
             "path_prefix": path,
             "authorization_response": answer,
         },
-        "allowed_headers": _headers("content-type", "traceparent", "x-request-id", ADDRESS_HEADER, *sent),
+        "allowed_headers": _headers("content-type", ORIGINAL_PATH_HEADER, "traceparent", ADDRESS_HEADER, *sent),
         "disallowed_headers": _headers("cookie", *(() if API_KEY_HEADER in sent else ("authorization",))),
         "clear_route_cache": False,
     }

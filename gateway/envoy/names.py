@@ -4,6 +4,7 @@ from typing import Any, Final
 
 Config = dict[str, Any]
 
+BUFFER: Final = "siyu.buffer"
 TRANSCODER: Final = "siyu.transcoder"
 API_KEY: Final = "siyu.api_key"
 TOKEN: Final = "siyu.token"  # noqa: S105 - the name of a filter

@@ -3,6 +3,7 @@
 from google.rpc import code_pb2
 
 from gateway.envoy.names import Config
+from gateway.pages import ORIGINAL_PATH_HEADER
 from services.runtime.status import DOMAIN
 
 BODY = "%LOCAL_REPLY_BODY%"
@@ -11,7 +12,8 @@ BODY = "%LOCAL_REPLY_BODY%"
 _REPLIES: dict[int, tuple[int, str, str]] = {
     400: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST", BODY),
     401: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID", BODY),
-    403: (code_pb2.PERMISSION_DENIED, "NOT_ALLOWED", "not allowed"),
+    # a token for another audience, which the services call invalid like any other
+    403: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID", BODY),
     404: (code_pb2.NOT_FOUND, "PATH_NOT_FOUND", "no such path; /openapi.json lists them all"),
     405: (code_pb2.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", "no such method on this path"),
     408: (code_pb2.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW", "the request did not arrive in time"),
@@ -28,49 +30,75 @@ _REPLIES: dict[int, tuple[int, str, str]] = {
         "the deadline passed; the outcome may be unknown: repeat with the same request id",
     ),
 }
-_ALREADY_JSON = "%LOCAL_REPLY_BODY%"
+# What Envoy answers with another HTTP status than it would by itself.
+_CORRECTED = {403: 401}
 
 
 def local_replies() -> Config:
     """The mapping of Envoy's own replies; the application's refusals pass as they are."""
-    answered_by_application = {
-        "filter": {
-            "and_filter": {
-                "filters": [
-                    {"response_flag_filter": {"flags": ["UAEX"]}},
-                    {"not_health_check_filter": {}},
-                    _status_filter(503, equal=False),
-                ]
-            }
-        },
+    return {
+        "mappers": [
+            _by_application(),
+            *(_mapper(status, _as_text(status), _of_grpc()) for status in _REPLIES),
+            *(_mapper(status, _as_json(status)) for status in _REPLIES),
+        ]
+    }
+
+
+def _by_application() -> Config:
+    """What the application refused (UAEX) has its words already; but not if it could not be asked (503)."""
+    return {
+        "filter": _all_of({"response_flag_filter": {"flags": ["UAEX"]}}, _status_filter(503, equal=False)),
         "body_format_override": {
-            "text_format_source": {"inline_string": _ALREADY_JSON},
+            "text_format_source": {"inline_string": BODY},
             "content_type": "application/json",
         },
     }
-    return {"mappers": [answered_by_application, *(_mapper(status) for status in _REPLIES)]}
 
 
-def _mapper(status: int) -> Config:
+def _mapper(status: int, body_format: Config, *filters: Config) -> Config:
+    corrected = {"status_code": _CORRECTED[status]} if status in _CORRECTED else {}
+    return {"filter": _all_of(_status_filter(status), *filters), "body_format_override": body_format, **corrected}
+
+
+def _as_text(status: int) -> Config:
+    """For gRPC, whose code stands in the header: the body becomes grpc-message."""
+    return {"text_format_source": {"inline_string": _REPLIES[status][2]}}
+
+
+def _as_json(status: int) -> Config:
     code, reason, text = _REPLIES[status]
     return {
-        "filter": _status_filter(status),
-        "body_format_override": {
-            "json_format": {
-                "code": code,
-                "message": text,
-                "details": [
-                    {
-                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                        "reason": reason,
-                        "domain": DOMAIN,
-                        "metadata": {"request_id": "%REQ(X-REQUEST-ID)%"},
-                    }
-                ],
-            },
-            "content_type": "application/json",
+        "json_format": {
+            "code": code,
+            "message": text,
+            "details": [
+                {
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": reason,
+                    "domain": DOMAIN,
+                    "metadata": {"request_id": "%REQ(X-REQUEST-ID)%"},
+                }
+            ],
         },
+        "content_type": "application/json",
     }
+
+
+def _of_grpc() -> Config:
+    """Came as gRPC: a transcoded call looks the same by then, but for the path that it had."""
+    return _all_of(
+        _header({"name": "content-type", "string_match": {"prefix": "application/grpc"}}),
+        _header({"name": ORIGINAL_PATH_HEADER, "present_match": False}),
+    )
+
+
+def _header(matcher: Config) -> Config:
+    return {"header_filter": {"header": matcher}}
+
+
+def _all_of(*filters: Config) -> Config:
+    return {"and_filter": {"filters": list(filters)}} if len(filters) > 1 else filters[0]
 
 
 def _status_filter(status: int, *, equal: bool = True) -> Config:

@@ -1,7 +1,7 @@
 """Routes by gRPC path. REST calls reach them too: the transcoder runs first, and what it writes is a gRPC call."""
 
 from gateway.contracts import Rpc, rpcs
-from gateway.envoy.names import API_KEY, GATEWAY, LIMIT, TOKEN, TRANSCODER, Config, of_type, seconds
+from gateway.envoy.names import API_KEY, BUFFER, GATEWAY, LIMIT, TOKEN, TRANSCODER, Config, of_type, seconds
 from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, PAGES, Page
 
 # The service is told the deadline and answers by it, with details; Envoy cuts off only what does not.
@@ -16,7 +16,13 @@ def virtual_host() -> Config:
     return {
         "name": "siyu",
         "domains": ["*"],
-        # what the application needed it for is done; the services log no addresses
+        # One address, the one that can be trusted: identity counts log-ins by it. Nothing else of it goes on.
+        "request_headers_to_add": [
+            {
+                "header": {"key": "x-forwarded-for", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
         "request_headers_to_remove": [ADDRESS_HEADER, API_KEY_HEADER],
         "routes": [*(_rpc_route(rpc) for rpc in rpcs()), *(_page_route(page) for page in PAGES)],
     }
@@ -25,6 +31,7 @@ def virtual_host() -> Config:
 def _rpc_route(rpc: Rpc) -> Config:
     deadline_ms = rpc.rule.deadline_ms
     cut_off = seconds(deadline_ms + DEADLINE_MARGIN_MS)
+    filters = _open_to_all() if rpc.rule.public else {}
     action: Config = {
         "cluster": rpc.service,
         # Capped: a caller may ask for less time than the contract gives, not for more.
@@ -33,6 +40,7 @@ def _rpc_route(rpc: Rpc) -> Config:
     }
     if not rpc.is_repeatable:
         action["idle_timeout"] = "300s"
+        filters[BUFFER] = _off("buffer.v3.BufferPerRoute")
     else:
         action["retry_policy"] = _retries(deadline_ms)
     return {
@@ -43,7 +51,7 @@ def _rpc_route(rpc: Rpc) -> Config:
         "request_headers_to_add": [
             {"header": {"key": "grpc-timeout", "value": f"{deadline_ms}m"}, "append_action": "ADD_IF_ABSENT"}
         ],
-        "typed_per_filter_config": _open_to_all() if rpc.rule.public else {},
+        "typed_per_filter_config": filters,
     }
 
 

@@ -73,9 +73,6 @@ class Schemas:
         schema["properties"] = {field.json_name: self.field(field) for field in fields}
         if required := [field.json_name for field in fields if is_required(field)]:
             schema["required"] = required
-        if of.name.endswith("Request"):
-            # a misspelt field is refused; a reply may grow by one
-            schema["additionalProperties"] = False
         return schema
 
     def field(self, field: FieldDescriptor) -> Schema:
