@@ -11,12 +11,6 @@ FUEL = Product(product_id=1, manufacturer_id=1, department="FUEL", category="", 
 FLOWERS = Product(product_id=2, manufacturer_id=1, department="FLORAL", category="", kind="ROSES", package="")
 
 
-@pytest.fixture(scope="module")
-def data() -> DataSet:
-    """The installed files."""
-    return DataSet()
-
-
 def test_the_whole_set_is_459_603_958_cents(data: DataSet) -> None:
     assert data.sales_cents == 459_603_958
     assert data.line_count == 1_469_307
@@ -36,9 +30,8 @@ def test_a_local_day_has_one_week(data: DataSet) -> None:
     assert len({basket.day for basket in baskets}) == 7
 
 
-def test_coverage_of_a_fortnight_equals_the_files(data: DataSet) -> None:
+def test_coverage_of_a_fortnight_equals_the_files(data: DataSet, products: dict[int, Product]) -> None:
     coverage = intake.Coverage()
-    products = data.products()
     for week in (33, 34):
         coverage.add(data.baskets(week), products)
     assert coverage.sales_cents == data.sales_cents_of((33, 34)) == 17_317_257

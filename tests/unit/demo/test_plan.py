@@ -4,17 +4,11 @@ from datetime import date
 
 import pytest
 
-from services.console.demo.dataset import Basket, DataSet
+from services.console.demo.dataset import Basket, DataSet, Product
 from services.console.demo.intake import accepted_lines, is_fuel, supplier_of, units
 from services.console.demo.plan import NO_QUALIFYING_PRODUCT, TILL_OFFLINE, Plan, make_plan
 
 WEEK = 33
-
-
-@pytest.fixture(scope="module")
-def data() -> DataSet:
-    """The installed files."""
-    return DataSet()
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +36,7 @@ def test_each_story_is_told(plan: Plan) -> None:
     assert answers == {"accept", "part", "reject", "late"}
 
 
-def test_no_more_comes_back_than_was_sold(data: DataSet, plan: Plan, baskets: dict[int, Basket]) -> None:
-    products = data.products()
+def test_no_more_comes_back_than_was_sold(products: dict[int, Product], plan: Plan, baskets: dict[int, Basket]) -> None:
     left = {
         (basket.basket_id, line.number): units(line) for basket in baskets.values() for line in accepted_lines(basket)
     }

@@ -12,15 +12,9 @@ WEEK = 33
 
 
 @pytest.fixture(scope="module")
-def baskets() -> list[Basket]:
+def baskets(data: DataSet) -> list[Basket]:
     """A week."""
-    return DataSet().baskets(WEEK)
-
-
-@pytest.fixture(scope="module")
-def products() -> dict[int, Product]:
-    """The catalogue."""
-    return DataSet().products()
+    return data.baskets(WEEK)
 
 
 def test_member_discounts_are_the_reference_s(baskets: list[Basket], products: dict[int, Product]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from services.console.demo.books import BookedMember, BookedOrder, Books
 from services.console.demo.calls import StopWatch, percentile
-from services.console.demo.dataset import DataSet
+from services.console.demo.dataset import DataSet, Product
 from services.console.demo.intake import Coverage
 from services.console.demo.plan import Plan, make_plan
 from services.console.demo.reference import expected_books
@@ -22,22 +22,16 @@ WEEK = 1
 
 
 @pytest.fixture(scope="module")
-def data() -> DataSet:
-    """The installed files."""
-    return DataSet()
-
-
-@pytest.fixture(scope="module")
 def plan(data: DataSet) -> Plan:
     """The shortest week: the first day of the year."""
     return make_plan(data, weeks=(WEEK,), seed="test")
 
 
 @pytest.fixture(scope="module")
-def coverage(data: DataSet) -> Coverage:
+def coverage(data: DataSet, products: dict[int, Product]) -> Coverage:
     """Its lines."""
     added = Coverage()
-    added.add(data.baskets(WEEK), data.products())
+    added.add(data.baskets(WEEK), products)
     return added
 
 
