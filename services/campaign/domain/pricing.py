@@ -183,7 +183,7 @@ class _Outcome:
     left: tuple[int, ...]
     shares: dict[int, Sequence[int]]
     missed: dict[int, str]
-    key: tuple[int, int, tuple[int, ...]]
+    key: tuple[int, int, tuple[int, ...], int]
     strained: bool
 
 
@@ -375,10 +375,10 @@ def _evaluate(shelf: tuple[int, ...], chosen: Iterable[_Offer]) -> _Outcome:
     shares: dict[int, Sequence[int]] = {}
     missed: dict[int, str] = {}
     strained = False
-    ranks: list[int] = []
+    tried = 0
     coupons = 0
     for offer in sorted(chosen, key=lambda each: each.rank):
-        ranks.append(offer.rank)
+        tried += 1
         reason, taken = _take(offer, left)
         if reason:
             missed[offer.rank] = reason
@@ -389,7 +389,9 @@ def _evaluate(shelf: tuple[int, ...], chosen: Iterable[_Offer]) -> _Outcome:
         for at, amount in zip(offer.lines, taken, strict=True):
             left[at] -= amount
     assert all(amount >= 0 for amount in left), "a line below zero"
-    return _Outcome(tuple(left), shares, missed, (sum(left), coupons, tuple(ranks)), strained)
+    # what was tried and missed has a reason of its own to tell: prefer that to having been left out
+    key = sum(left), coupons, tuple(shares), -tried
+    return _Outcome(tuple(left), shares, missed, key, strained)
 
 
 def _take(offer: _Offer, left: Sequence[int]) -> tuple[str, Sequence[int]]:
@@ -435,7 +437,7 @@ def _best(shelf: tuple[int, ...], offers: Sequence[_Offer]) -> _Outcome:
         return best
     # a threshold or budget was missed in some combination: try leaving candidates out as well
     with_gaps = _points_with_gaps(offers)
-    ranks = set(best.key[2])
+    ranks = set(best.shares)
     start = [max(options, key=lambda each: _overlap(each, ranks)) for options in with_gaps]
     other, _ = _search(shelf, with_gaps, start=start)
     # the bounded search of the larger space may miss what the smaller one found
