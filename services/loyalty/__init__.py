@@ -1,0 +1,1 @@
+"""Points, tiers and programmes; see README.md."""

@@ -113,10 +113,11 @@ class Ledger:
         first = [not (key in seen or seen.add(key)) for key in keys]  # type: ignore[func-returns-value]
         nothing = [None] * len(rows)
         row = await self.connection.fetchrow(
-            "SELECT * FROM accrue($1, $2, '', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
-            " $18, $19)",
+            "SELECT * FROM accrue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
+            " $19, $20)",
             self.tenant_id,
             now,
+            [""] * len(rows),
             first,
             ["client"] * len(rows),
             keys,
@@ -185,9 +186,7 @@ class Ledger:
             await self.connection.execute(
                 "UPDATE holds SET expires_at = $1 WHERE hold_id = ANY($2) AND state = 1", CLOCK, keys
             )
-        swept: int = await self.connection.fetchval(
-            "SELECT expire_holds($1, $2, $3, 1000)", self.tenant_id, now, CLOCK
-        )
+        swept: int = await self.connection.fetchval("SELECT expire_holds($1, $2, $3, 1000)", self.tenant_id, now, CLOCK)
         return swept
 
     async def refund(self, now: datetime, rows: list[tuple[Any, ...]]) -> list[int]:
@@ -362,7 +361,16 @@ async def _check_books(ledger: Ledger, members: list[Member]) -> None:
             """
         )
     booked = {(owner, bucket): points for owner, bucket, points in rows}
-    names = {1: "pending", 2: "available", 3: "held", 4: "debt", 11: "issued", 12: "burnt", 13: "expired", 14: "shortfall"}
+    names = {
+        1: "pending",
+        2: "available",
+        3: "held",
+        4: "debt",
+        11: "issued",
+        12: "burnt",
+        13: "expired",
+        14: "shortfall",
+    }
     for member in members:
         for bucket, name in names.items():
             assert booked.get((member.id, bucket), 0) == member.model.booked(name), name

@@ -212,7 +212,7 @@ END $$;
 -- Grants, each under its request id. An item that is not the first of its request in the batch gets the first's verdict.
 -- Returns arrays in the order of the items.
 CREATE FUNCTION accrue(
-    p_tenant uuid, p_now timestamptz, p_trace text, p_first boolean[], p_clients text[], p_requests text[],
+    p_tenant uuid, p_now timestamptz, p_traces text[], p_first boolean[], p_clients text[], p_requests text[],
     p_prints bytea[], p_members uuid[], p_currencies text[], p_classes integer[], p_entries uuid[], p_points bigint[],
     p_expires timestamptz[], p_occurred timestamptz[], p_reasons text[], p_stores text[], p_channels text[],
     p_events uuid[], p_partitions smallint[], p_payloads bytea[],
@@ -244,15 +244,15 @@ BEGIN
 
     WITH item AS MATERIALIZED (
         SELECT x.* FROM unnest(v_fresh, p_clients, p_requests, p_prints, p_entries, r.available, r.repaid, r.versions,
-                               v_in.members, p_currencies, p_occurred, p_events, p_partitions, p_payloads)
+                               v_in.members, p_currencies, p_occurred, p_events, p_partitions, p_payloads, p_traces)
              AS x(fresh, client_id, request_id, print, entry_id, left_points, repaid_points, version,
-                  member_id, point_currency, occurred_at, event_id, partition, payload)
+                  member_id, point_currency, occurred_at, event_id, partition, payload, trace)
         WHERE x.fresh
     ), told AS (
         INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
                             occurred_at, trace)
         SELECT p_tenant, event_id, 'loyalty.PointsPosted', 'points', member_id || '/' || point_currency, version, partition, payload,
-               occurred_at, p_trace
+               occurred_at, trace
         FROM item
     )
     INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, entry_id, available_points,

@@ -38,7 +38,7 @@ def upgrade() -> None:
     """Makes everything."""
     for statement in schema.version_1(SERVICE):
         op.execute(statement)
-    for name in ("0001_tables", "0001_ledger", "0001_batches", "0001_holds", "0001_refunds"):
+    for name in ("0001_tables", "0001_ledger", "0001_batches", "0001_holds", "0001_refunds", "0001_merges"):
         for statement in _statements((SQL / f"{name}.sql").read_text()):
             # the driver prepares what it runs, so no colon may look like a parameter to SQLAlchemy
             op.get_bind().exec_driver_sql(statement)

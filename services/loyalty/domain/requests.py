@@ -1,0 +1,89 @@
+"""What callers ask of the ledger, with everything decided that can be decided before the batch."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.loyalty.domain.accrual import Line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantAsked:
+    """A grant as it was asked for. `occurred_at` None is now; empty names take the programme's defaults."""
+
+    request_id: str
+    fingerprint: bytes
+    member_id: str
+    point_currency: str
+    points: int
+    expiry_class: str
+    funder: str
+    reason: str
+    occurred_at: datetime | None
+    store_id: str
+    channel: str
+    event_payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A grant that is ready to be posted."""
+
+    asked: GrantAsked
+    client_id: str
+    class_no: int
+    entry_id: str
+    event_id: str
+    partition: int
+    expires_at: datetime
+    occurred_at: datetime
+    now: datetime
+    trace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldAsked:
+    """A hold to make. `expires_at` is machine time; `is_too_old` is judged by when the caller issued it."""
+
+    client_id: str
+    request_id: str
+    fingerprint: bytes
+    hold_id: str
+    member_id: str
+    point_currency: str
+    points: int
+    expires_at: datetime
+    order_id: str
+    is_too_old: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveAsked:
+    """A capture (of `points`, 0 is all) or a void."""
+
+    client_id: str
+    request_id: str
+    fingerprint: bytes
+    hold_id: str
+    is_capture: bool
+    points: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceAsked:
+    """A balance to read."""
+
+    member_id: str
+    point_currency: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteAsked:
+    """An order to be quoted; nothing is stored."""
+
+    member_id: str
+    point_currency: str
+    lines: tuple[Line, ...]
+    occurred_at: datetime | None

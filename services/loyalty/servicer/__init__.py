@@ -1,0 +1,1 @@
+"""One file per gRPC service: convert, call one use case, convert back."""

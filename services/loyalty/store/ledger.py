@@ -1,0 +1,181 @@
+"""The ledger's batch functions: one statement, one transaction, one verdict an item."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from services.loyalty.domain.points import Accrued, Balance, Hold, HoldState, refusal, reused
+from services.loyalty.domain.requests import BalanceAsked, Grant, HoldAsked, ResolveAsked
+from services.runtime.database import Connection, Lane, raw
+from services.runtime.errors import DomainError
+from services.runtime.holds import TOMBSTONE_KEPT
+
+_ACCRUE = """
+    SELECT reused, entry_ids::text[], available, repaid
+    FROM accrue($1::uuid, $2, $3, $4, $5, $6, $7, $8::uuid[], $9, $10, $11::uuid[], $12, $13, $14, $15, $16, $17,
+                $18::uuid[], $19, $20)
+"""
+_HOLD = """
+    SELECT reused, refusals, available, expires
+    FROM hold_points($1::uuid, $2, $3, $4, $5, $6, $7, $8::uuid[], $9, $10, $11, $12, $13, $14)
+"""
+_RESOLVE = """
+    SELECT reused, refusals, states, held, captured, expires
+    FROM resolve_holds($1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+_BALANCES = """
+    SELECT available, pending, held, debt, next_expiry, next_points
+    FROM balances($1::uuid, $2, $3::uuid[], $4)
+"""
+_CLASS = "SELECT class_for($1::uuid, $2, $3, $4, $5)"
+
+
+async def accrue(lane: Lane, tenant_id: str, grants: Sequence[Grant]) -> list[Accrued | DomainError]:
+    """Posts the grants. A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
+    asked = [grant.asked for grant in grants]
+    clients = [grant.client_id for grant in grants]
+    request_ids = [ask.request_id for ask in asked]
+    (row,) = await lane.fetch(
+        _ACCRUE,
+        tenant_id,
+        max(grant.now for grant in grants),
+        [grant.trace for grant in grants],
+        _firsts(clients, request_ids),
+        clients,
+        request_ids,
+        [ask.fingerprint for ask in asked],
+        [ask.member_id for ask in asked],
+        [ask.point_currency for ask in asked],
+        [grant.class_no for grant in grants],
+        [grant.entry_id for grant in grants],
+        [ask.points for ask in asked],
+        [grant.expires_at for grant in grants],
+        [grant.occurred_at for grant in grants],
+        [ask.reason for ask in asked],
+        [ask.store_id for ask in asked],
+        [ask.channel for ask in asked],
+        [grant.event_id for grant in grants],
+        [grant.partition for grant in grants],
+        [ask.event_payload for ask in asked],
+    )
+    was_reused, entry_ids, available, repaid = row
+    return [
+        reused(request_ids[i])
+        if was_reused and was_reused[i]
+        else Accrued(entry_id=entry_ids[i], available_points=available[i], repaid_points=(repaid and repaid[i]) or 0)
+        for i in range(len(grants))
+    ]
+
+
+async def hold(lane: Lane, tenant_id: str, holds: Sequence[HoldAsked]) -> list[Hold | DomainError]:
+    """Makes the holds; each is told what is available after it, or why it is refused."""
+    clients = [ask.client_id for ask in holds]
+    request_ids = [ask.request_id for ask in holds]
+    (row,) = await lane.fetch(
+        _HOLD,
+        tenant_id,
+        max(ask.now for ask in holds),
+        _firsts(clients, request_ids),
+        clients,
+        request_ids,
+        [ask.fingerprint for ask in holds],
+        [ask.hold_id for ask in holds],
+        [ask.member_id for ask in holds],
+        [ask.point_currency for ask in holds],
+        [ask.points for ask in holds],
+        [ask.expires_at for ask in holds],
+        [ask.order_id or None for ask in holds],
+        [ask.is_too_old for ask in holds],
+        [None for _ in holds],
+    )
+    was_reused, refusals, available, expires = row
+    return [
+        reused(ask.request_id)
+        if was_reused and was_reused[i]
+        else refusal(refusals[i], name=ask.hold_id, available_points=available[i])
+        if refusals[i]
+        else Hold(
+            hold_id=ask.hold_id,
+            state=HoldState.HELD,
+            held_points=ask.points,
+            captured_points=0,
+            expires_at=expires[i],
+            available_points=available[i],
+        )
+        for i, ask in enumerate(holds)
+    ]
+
+
+async def resolve(
+    lane: Lane, tenant_id: str, asked: Sequence[ResolveAsked], *, machine_now: datetime
+) -> list[Hold | DomainError]:
+    """Captures and voids; a hold past its time to live expires and is refused."""
+    (row,) = await lane.fetch(
+        _RESOLVE,
+        tenant_id,
+        max(ask.now for ask in asked),
+        machine_now,
+        machine_now + TOMBSTONE_KEPT,
+        [ask.client_id for ask in asked],
+        [ask.request_id for ask in asked],
+        [ask.fingerprint for ask in asked],
+        [ask.hold_id for ask in asked],
+        [ask.is_capture for ask in asked],
+        [ask.points for ask in asked],
+    )
+    was_reused, refusals, states, held, captured, expires = row
+    return [
+        reused(ask.request_id)
+        if was_reused[i]
+        else refusal(refusals[i], name=ask.hold_id)
+        if refusals[i]
+        else Hold(
+            hold_id=ask.hold_id,
+            state=HoldState(states[i]),
+            held_points=held[i],
+            captured_points=captured[i],
+            expires_at=expires[i],
+        )
+        for i, ask in enumerate(asked)
+    ]
+
+
+async def balances(lane: Lane, tenant_id: str, asked: Sequence[BalanceAsked]) -> list[Balance]:
+    """The balances as of the latest of the callers' business times; what is due is posted first."""
+    (row,) = await lane.fetch(
+        _BALANCES,
+        tenant_id,
+        max(ask.now for ask in asked),
+        [ask.member_id for ask in asked],
+        [ask.point_currency for ask in asked],
+    )
+    available, pending, held, debt, next_expiry, next_points = row
+    return [
+        Balance(
+            available_points=available[i],
+            pending_points=pending[i],
+            held_points=held[i],
+            debt_points=debt[i],
+            next_expiry_at=next_expiry[i],
+            next_expiry_points=next_points[i],
+        )
+        for i in range(len(asked))
+    ]
+
+
+async def class_no(
+    connection: Connection, tenant_id: str, *, point_currency: str, funder: str, expiry_class: str, expiry_rule: str
+) -> int:
+    """The number of a class of points, made when first asked for, the same for ever."""
+    number: int = await raw(connection).fetchval(_CLASS, tenant_id, point_currency, funder, expiry_class, expiry_rule)
+    return number
+
+
+def _firsts(clients: Sequence[str], request_ids: Sequence[str]) -> list[bool]:
+    """Which items are the first of their request in the batch."""
+    seen: set[Any] = set()
+    firsts = []
+    for key in zip(clients, request_ids, strict=True):
+        firsts.append(key not in seen)
+        seen.add(key)
+    return firsts

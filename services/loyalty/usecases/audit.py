@@ -1,0 +1,48 @@
+"""The audit of loyalty's own books."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.loyalty.domain.audit import Finding
+from services.loyalty.store import audit
+from services.runtime import log
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import Connection, Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """Findings in a fixed order, named totals, where our consumers stand, and the heads of our log."""
+
+    findings: tuple[Finding, ...]
+    figures: dict[str, int]
+    positions: Sequence[log.Position]
+    heads: Sequence[log.Head]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditDesk:
+    """Audits one tenant. `database` is on the system role."""
+
+    database: Database
+    clock: Clock
+
+    async def audit(self, call: Call, *, prefix: str) -> Audited:
+        """Everything whose name starts with `prefix`, in one snapshot; it changes nothing."""
+
+        async def work(connection: Connection) -> Audited:
+            await audit.take_snapshot(connection)
+            findings = [
+                await audit.check(connection, call.tenant_id, name, now=call.now, machine_now=self.clock.now())
+                for name in audit.CHECKS
+                if name.startswith(prefix)
+            ]
+            return Audited(
+                findings=tuple(findings),
+                figures=await audit.figures(connection, call.tenant_id),
+                positions=await log.positions(connection),
+                heads=tuple((await log.heads(connection)).values()),
+            )
+
+        return await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())

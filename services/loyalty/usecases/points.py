@@ -1,0 +1,196 @@
+"""Granting, holding, spending and reading points: concurrent calls share transactions, each gets its own verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from services.loyalty.domain import programme as programmes
+from services.loyalty.domain.accrual import Earned, earn
+from services.loyalty.domain.pages import page_size
+from services.loyalty.domain.points import Accrued, Balance, Entry, Hold
+from services.loyalty.domain.requests import BalanceAsked, Grant, GrantAsked, HoldAsked, QuoteAsked, ResolveAsked
+from services.loyalty.domain.tiers import lowest, tier_of
+from services.loyalty.store import entries, ledger, orders, tiers
+from services.loyalty.usecases.programmes import ProgrammeBook
+from services.runtime.batching import Batcher
+from services.runtime.call import Call
+from services.runtime.clock import Clock
+from services.runtime.database import Connection, Database, Lane
+from services.runtime.errors import DomainError, Invalid, Missing
+from services.runtime.ids import new_id
+from services.runtime.outbox import partition_of
+
+# a bundle is up to 500 items of one caller already: a few of them make a full batch
+BUNDLES = 2
+
+Bundle = tuple[Grant, ...]
+Verdicts = list[Accrued | DomainError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """The batchers of the hot calls."""
+
+    accruals: Batcher[Lane, Grant, Accrued]
+    bundles: Batcher[Lane, Bundle, Verdicts]
+    holds: Batcher[Lane, HoldAsked, Hold]
+    resolutions: Batcher[Lane, ResolveAsked, Hold]
+    balances: Batcher[Lane, BalanceAsked, Balance]
+
+    async def close(self) -> None:
+        """Answers what waits and ends."""
+        for batcher in (self.accruals, self.bundles, self.holds, self.resolutions, self.balances):
+            await batcher.close()
+
+
+def batchers(
+    *, writing: Sequence[Lane], bundling: Sequence[Lane], holding: Sequence[Lane], reading: Sequence[Lane], clock: Clock
+) -> Lanes:
+    """One batcher a family, each with lanes of its own: a lane serves one statement at a time."""
+    assert len(holding) > 1, "holds and their resolutions need a lane each"
+
+    async def resolve(lane: Lane, tenant_id: str, asked: Sequence[ResolveAsked]) -> list[Hold | DomainError]:
+        return await ledger.resolve(lane, tenant_id, asked, machine_now=clock.now())
+
+    return Lanes(
+        accruals=Batcher(writing, ledger.accrue, name="accrue"),
+        bundles=Batcher(bundling, _accrue_bundles, name="accrue-bundles", max_batch=BUNDLES, max_queue=256),
+        holds=Batcher(holding[::2], ledger.hold, name="hold"),
+        resolutions=Batcher(holding[1::2], resolve, name="resolve"),
+        balances=Batcher(reading, ledger.balances, name="balance"),
+    )
+
+
+async def _accrue_bundles(lane: Lane, tenant_id: str, bundles: Sequence[Bundle]) -> list[Verdicts | DomainError]:
+    verdicts = await ledger.accrue(lane, tenant_id, [grant for bundle in bundles for grant in bundle])
+    replies: list[Verdicts | DomainError] = []
+    start = 0
+    for bundle in bundles:
+        replies.append(verdicts[start : start + len(bundle)])
+        start += len(bundle)
+    return replies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointsDesk:
+    """What can be done with a member's points."""
+
+    database: Database
+    book: ProgrammeBook
+    lanes: Lanes
+    partitions: int
+
+    async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
+        """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid."""
+        grant = await self._grant(call, asked)
+        return await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
+
+    async def accrue_many(self, call: Call, asked: Sequence[GrantAsked]) -> Verdicts:
+        """Grants many; one verdict an item, in order: what is refused does not fail its neighbours."""
+        verdicts: list[Accrued | DomainError | None] = [None] * len(asked)
+        grants: list[Grant] = []
+        places: list[int] = []
+        for i, ask in enumerate(asked):
+            try:
+                grants.append(await self._grant(call, ask))
+                places.append(i)
+            except DomainError as refusal:
+                verdicts[i] = refusal
+        if grants:
+            for i, verdict in zip(places, await self._post(call, tuple(grants)), strict=True):
+                verdicts[i] = verdict
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    async def hold(self, call: Call, asked: HoldAsked) -> Hold:
+        """Draws points for a hold. Raises InsufficientPoints, HoldExists, HoldVoided, HoldTooOld, RequestIdReused."""
+        return await self.lanes.holds.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
+
+    async def resolve(self, call: Call, asked: ResolveAsked) -> Hold:
+        """Captures or voids. Raises Missing (HOLD_NOT_FOUND), HoldCaptured, HoldVoided, HoldExpired, HoldTooSmall."""
+        return await self.lanes.resolutions.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
+
+    async def balance(self, call: Call, *, member_id: str, point_currency: str) -> Balance:
+        """The member's balance, from the books; zeros for who never had points."""
+        asked = BalanceAsked(member_id=member_id, point_currency=point_currency, now=call.now)
+        return await self.lanes.balances.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
+
+    async def quote(self, call: Call, asked: QuoteAsked) -> tuple[tuple[Earned, ...], int]:
+        """What the order would earn, by rule, and the version that was asked. Raises ProgrammeNotFound."""
+        occurred_at = asked.occurred_at or call.now
+        version = await self.book.in_force(call, asked.point_currency, occurred_at)
+
+        async def work(connection: Connection) -> Decimal:
+            survivors = await orders.survivors(connection, call.tenant_id, [asked.member_id])
+            account = tiers.Account(survivors.get(asked.member_id, asked.member_id), asked.point_currency)
+            found = await tiers.standings(connection, call.tenant_id, [account])
+            tier = tier_of(version.programme, found.get(account) or lowest(version.programme))
+            return tier.multiplier if tier else Decimal(1)
+
+        multiplier = Decimal(1)
+        if any(rule.tier_multiplied for rule in version.programme.earn_rules):
+            multiplier = await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
+        earned = earn(
+            version.programme, asked.lines, multiplier=multiplier, occurred_at=occurred_at, time_zone=call.time_zone
+        )
+        return earned, version.number
+
+    async def entries(
+        self, call: Call, *, member_id: str, point_currency: str, size: int, after: entries.Place | None
+    ) -> tuple[list[Entry], entries.Place | None]:
+        """A page of entries, newest first, and where the next one starts; None after the last."""
+        limit = page_size(size)
+
+        async def work(connection: Connection) -> list[Entry]:
+            return await entries.page(
+                connection,
+                call.tenant_id,
+                member_id=member_id,
+                point_currency=point_currency,
+                after=after,
+                limit=limit + 1,
+            )
+
+        found = await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
+        if len(found) <= limit:
+            return found, None
+        return found[:limit], entries.Place(found[limit - 1].version, found[limit - 1].entry_id)
+
+    async def _post(self, call: Call, grants: Bundle) -> Verdicts:
+        try:
+            return await self.lanes.bundles.submit(call.tenant_id, grants, deadline_at=call.deadline_at)
+        except DomainError:
+            raise
+        except Exception:  # noqa: BLE001 - one of the items is a bug of ours: found alone, it fails nobody else
+            verdicts: Verdicts = []
+            for grant in grants:
+                try:
+                    verdicts.append(
+                        await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
+                    )
+                except DomainError as refusal:
+                    verdicts.append(refusal)
+            return verdicts
+
+    async def _grant(self, call: Call, asked: GrantAsked) -> Grant:
+        occurred_at = asked.occurred_at or call.now
+        if occurred_at > call.now:
+            raise Invalid("it has not happened yet", field="occurred_at")
+        version = await self.book.in_force(call, asked.point_currency, occurred_at)
+        expiry = version.programme.expiry_class(asked.expiry_class)
+        if expiry is None:
+            raise Missing(kind="expiry class", name=asked.expiry_class)
+        class_no = await self.book.class_no(
+            call, version.programme, funder=asked.funder or programmes.BRAND, expiry=expiry
+        )
+        return Grant(
+            asked=asked,
+            client_id=call.client_id,
+            class_no=class_no,
+            entry_id=new_id(),
+            event_id=new_id(),
+            partition=partition_of(asked.member_id, partitions=self.partitions),
+            expires_at=programmes.expires_at(expiry, occurred_at, call.time_zone),
+            occurred_at=occurred_at,
+            now=call.now,
+            trace=call.trace,
+        )
