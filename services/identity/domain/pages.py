@@ -28,6 +28,6 @@ def key_of(token: str) -> str:
         said = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
     except (binascii.Error, ValueError) as error:
         raise Invalid("not a token of this list", field="page_token") from error
-    if not said.startswith(_MARK):
+    if not said.startswith(_MARK) or not said.isprintable():
         raise Invalid("not a token of this list", field="page_token")
     return said.removeprefix(_MARK)

@@ -454,3 +454,14 @@ async def test_the_runtimes_verifier_takes_our_tokens(identity: Identity, brand:
     principal = await TokenVerifier(fetch).verify(token)
     assert (principal.tenant_id, principal.client_id) == (brand.tenant_id, brand.admin_id)
     assert principal.actor.scopes == scopes.TENANT
+
+
+@pytest.mark.parametrize("seconds", [-(1 << 62), 1 << 62, 7258118400], ids=["long ago", "never", "the year 2200"])
+async def test_a_time_that_no_business_has_is_refused(identity: Identity, brand: Brand, seconds: int) -> None:
+    moment = Timestamp(seconds=seconds)
+    with pytest.raises(Invalid):
+        await identity.found(test_clock_at=moment)
+    with pytest.raises(Invalid):
+        await identity.tenants.advance_test_clock(
+            tenant_pb2.AdvanceTestClockRequest(request_id=new_id(), to=moment), brand.call()
+        )

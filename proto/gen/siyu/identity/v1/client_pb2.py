@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from siyu.common.v1 import rule_pb2 as siyu_dot_common_dot_v1_dot_rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/client.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19siyu/common/v1/rule.proto\"\xf1\x01\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.siyu.common.v1.ActorKind\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x10\n\x08store_id\x18\x05 \x01(\t\x12\x13\n\x0bsupplier_id\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x02\n\x13\x43reateClientRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12 \n\x0c\x64isplay_name\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x04kind\x18\x03 \x01(\x0e\x32\x19.siyu.common.v1.ActorKindB\x10\xbaH\r\x82\x01\n\x18\x01\x18\x02\x18\x03\x18\x04\x18\x05\x12\x38\n\x06scopes\x18\x04 \x03(\tB(\xbaH%\x92\x01\"\x10@\x18\x01\"\x1cr\x1a\x32\x18^[a-z]+(\\.[a-z_]+){1,3}$\x12/\n\x08store_id\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\x12\x32\n\x0bsupplier_id\x18\x06 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\"W\n\x14\x43reateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"b\n\x13RevokeClientRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x1b\n\tclient_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"@\n\x14RevokeClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Client\"Q\n\x12ListClientsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"Y\n\x13ListClientsResponse\x12)\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x18.siyu.identity.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x11IssueTokenRequest\x12\x1d\n\tclient_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12!\n\rclient_secret\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1e\n\ttenant_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"@\n\x12IssueTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x14\n\x0c\x65xpires_in_s\x18\x02 \x01(\x05\"\x10\n\x0eGetJwksRequest\"=\n\x0fGetJwksResponse\x12*\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.siyu.identity.v1.JsonWebKey\"c\n\nJsonWebKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\t\n\x01y\x18\x04 \x01(\t\x12\x0b\n\x03kid\x18\x05 \x01(\t\x12\x0b\n\x03use\x18\x06 \x01(\t\x12\x0b\n\x03\x61lg\x18\x07 \x01(\t2\x9a\x04\n\rClientService\x12\xa8\x01\n\x0c\x43reateClient\x12%.siyu.identity.v1.CreateClientRequest\x1a&.siyu.identity.v1.CreateClientResponse\"I\x8a\xb5\x18/\n\x16identity.clients.write(\x88\':\x10identity.clients@\x04\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/clients:\x01*\x12\xbb\x01\n\x0cRevokeClient\x12%.siyu.identity.v1.RevokeClientRequest\x1a&.siyu.identity.v1.RevokeClientResponse\"\\\x8a\xb5\x18/\n\x16identity.clients.write(\x88\':\x10identity.clients@\x04\x82\xd3\xe4\x93\x02#\"\x1e/v1/clients/{client_id}:revoke:\x01*\x12\x9f\x01\n\x0bListClients\x12$.siyu.identity.v1.ListClientsRequest\x1a%.siyu.identity.v1.ListClientsResponse\"C\x8a\xb5\x18,\n\x16identity.clients.write\n\ridentity.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/clients2\xf5\x01\n\x0cTokenService\x12x\n\nIssueToken\x12#.siyu.identity.v1.IssueTokenRequest\x1a$.siyu.identity.v1.IssueTokenResponse\"\x1f\x8a\xb5\x18\x07(\xb8\x17\x30\x01@\x04\x82\xd3\xe4\x93\x02\x0e\"\t/v1/token:\x01*\x12k\n\x07GetJwks\x12 .siyu.identity.v1.GetJwksRequest\x1a!.siyu.identity.v1.GetJwksResponse\"\x1b\x8a\xb5\x18\x07(\xd0\x0f\x30\x01@\x04\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jwksb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/client.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19siyu/common/v1/rule.proto\"\xf1\x01\n\x06\x43lient\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.siyu.common.v1.ActorKind\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x10\n\x08store_id\x18\x05 \x01(\t\x12\x13\n\x0bsupplier_id\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd6\x02\n\x13\x43reateClientRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x35\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\xc8\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$\x12\x39\n\x04kind\x18\x03 \x01(\x0e\x32\x19.siyu.common.v1.ActorKindB\x10\xbaH\r\x82\x01\n\x18\x01\x18\x02\x18\x03\x18\x04\x18\x05\x12\x38\n\x06scopes\x18\x04 \x03(\tB(\xbaH%\x92\x01\"\x10@\x18\x01\"\x1cr\x1a\x32\x18^[a-z]+(\\.[a-z_]+){1,3}$\x12/\n\x08store_id\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\x12\x32\n\x0bsupplier_id\x18\x06 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\"W\n\x14\x43reateClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Client\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"b\n\x13RevokeClientRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x1b\n\tclient_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"@\n\x14RevokeClientResponse\x12(\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Client\"Q\n\x12ListClientsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"Y\n\x13ListClientsResponse\x12)\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x18.siyu.identity.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x11IssueTokenRequest\x12\x1d\n\tclient_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12!\n\rclient_secret\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1e\n\ttenant_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"@\n\x12IssueTokenResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x14\n\x0c\x65xpires_in_s\x18\x02 \x01(\x05\"\x10\n\x0eGetJwksRequest\"=\n\x0fGetJwksResponse\x12*\n\x04keys\x18\x01 \x03(\x0b\x32\x1c.siyu.identity.v1.JsonWebKey\"c\n\nJsonWebKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03\x63rv\x18\x02 \x01(\t\x12\t\n\x01x\x18\x03 \x01(\t\x12\t\n\x01y\x18\x04 \x01(\t\x12\x0b\n\x03kid\x18\x05 \x01(\t\x12\x0b\n\x03use\x18\x06 \x01(\t\x12\x0b\n\x03\x61lg\x18\x07 \x01(\t2\x9a\x04\n\rClientService\x12\xa8\x01\n\x0c\x43reateClient\x12%.siyu.identity.v1.CreateClientRequest\x1a&.siyu.identity.v1.CreateClientResponse\"I\x8a\xb5\x18/\n\x16identity.clients.write(\x88\':\x10identity.clients@\x04\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/clients:\x01*\x12\xbb\x01\n\x0cRevokeClient\x12%.siyu.identity.v1.RevokeClientRequest\x1a&.siyu.identity.v1.RevokeClientResponse\"\\\x8a\xb5\x18/\n\x16identity.clients.write(\x88\':\x10identity.clients@\x04\x82\xd3\xe4\x93\x02#\"\x1e/v1/clients/{client_id}:revoke:\x01*\x12\x9f\x01\n\x0bListClients\x12$.siyu.identity.v1.ListClientsRequest\x1a%.siyu.identity.v1.ListClientsResponse\"C\x8a\xb5\x18,\n\x16identity.clients.write\n\ridentity.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/clients2\xf5\x01\n\x0cTokenService\x12x\n\nIssueToken\x12#.siyu.identity.v1.IssueTokenRequest\x1a$.siyu.identity.v1.IssueTokenResponse\"\x1f\x8a\xb5\x18\x07(\xb8\x17\x30\x01@\x04\x82\xd3\xe4\x93\x02\x0e\"\t/v1/token:\x01*\x12k\n\x07GetJwks\x12 .siyu.identity.v1.GetJwksRequest\x1a!.siyu.identity.v1.GetJwksResponse\"\x1b\x8a\xb5\x18\x07(\xd0\x0f\x30\x01@\x04\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jwksb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATECLIENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATECLIENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\027r\025\020\001\030\200\0012\016^[\\x21-\\x7e]+$'
   _globals['_CREATECLIENTREQUEST'].fields_by_name['display_name']._loaded_options = None
-  _globals['_CREATECLIENTREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_CREATECLIENTREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\034r\032\020\001\030\310\0012\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_CREATECLIENTREQUEST'].fields_by_name['kind']._loaded_options = None
   _globals['_CREATECLIENTREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\r\202\001\n\030\001\030\002\030\003\030\004\030\005'
   _globals['_CREATECLIENTREQUEST'].fields_by_name['scopes']._loaded_options = None
@@ -74,29 +74,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENT']._serialized_start=171
   _globals['_CLIENT']._serialized_end=412
   _globals['_CREATECLIENTREQUEST']._serialized_start=415
-  _globals['_CREATECLIENTREQUEST']._serialized_end=736
-  _globals['_CREATECLIENTRESPONSE']._serialized_start=738
-  _globals['_CREATECLIENTRESPONSE']._serialized_end=825
-  _globals['_REVOKECLIENTREQUEST']._serialized_start=827
-  _globals['_REVOKECLIENTREQUEST']._serialized_end=925
-  _globals['_REVOKECLIENTRESPONSE']._serialized_start=927
-  _globals['_REVOKECLIENTRESPONSE']._serialized_end=991
-  _globals['_LISTCLIENTSREQUEST']._serialized_start=993
-  _globals['_LISTCLIENTSREQUEST']._serialized_end=1074
-  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1076
-  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1165
-  _globals['_ISSUETOKENREQUEST']._serialized_start=1167
-  _globals['_ISSUETOKENREQUEST']._serialized_end=1284
-  _globals['_ISSUETOKENRESPONSE']._serialized_start=1286
-  _globals['_ISSUETOKENRESPONSE']._serialized_end=1350
-  _globals['_GETJWKSREQUEST']._serialized_start=1352
-  _globals['_GETJWKSREQUEST']._serialized_end=1368
-  _globals['_GETJWKSRESPONSE']._serialized_start=1370
-  _globals['_GETJWKSRESPONSE']._serialized_end=1431
-  _globals['_JSONWEBKEY']._serialized_start=1433
-  _globals['_JSONWEBKEY']._serialized_end=1532
-  _globals['_CLIENTSERVICE']._serialized_start=1535
-  _globals['_CLIENTSERVICE']._serialized_end=2073
-  _globals['_TOKENSERVICE']._serialized_start=2076
-  _globals['_TOKENSERVICE']._serialized_end=2321
+  _globals['_CREATECLIENTREQUEST']._serialized_end=757
+  _globals['_CREATECLIENTRESPONSE']._serialized_start=759
+  _globals['_CREATECLIENTRESPONSE']._serialized_end=846
+  _globals['_REVOKECLIENTREQUEST']._serialized_start=848
+  _globals['_REVOKECLIENTREQUEST']._serialized_end=946
+  _globals['_REVOKECLIENTRESPONSE']._serialized_start=948
+  _globals['_REVOKECLIENTRESPONSE']._serialized_end=1012
+  _globals['_LISTCLIENTSREQUEST']._serialized_start=1014
+  _globals['_LISTCLIENTSREQUEST']._serialized_end=1095
+  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1097
+  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1186
+  _globals['_ISSUETOKENREQUEST']._serialized_start=1188
+  _globals['_ISSUETOKENREQUEST']._serialized_end=1305
+  _globals['_ISSUETOKENRESPONSE']._serialized_start=1307
+  _globals['_ISSUETOKENRESPONSE']._serialized_end=1371
+  _globals['_GETJWKSREQUEST']._serialized_start=1373
+  _globals['_GETJWKSREQUEST']._serialized_end=1389
+  _globals['_GETJWKSRESPONSE']._serialized_start=1391
+  _globals['_GETJWKSRESPONSE']._serialized_end=1452
+  _globals['_JSONWEBKEY']._serialized_start=1454
+  _globals['_JSONWEBKEY']._serialized_end=1553
+  _globals['_CLIENTSERVICE']._serialized_start=1556
+  _globals['_CLIENTSERVICE']._serialized_end=2094
+  _globals['_TOKENSERVICE']._serialized_start=2097
+  _globals['_TOKENSERVICE']._serialized_end=2342
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from siyu.common.v1 import rule_pb2 as siyu_dot_common_dot_v1_dot_rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/member.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19siyu/common/v1/rule.proto\"\xa4\x01\n\nIdentifier\x12:\n\x04type\x18\x01 \x01(\x0e\x32 .siyu.identity.v1.IdentifierTypeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12-\n\x06issuer\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\x12\x19\n\x05value\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x10\n\x08verified\x18\x04 \x01(\x08\"\xda\x01\n\x06Member\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x17\n\x0fsign_up_channel\x18\x03 \x01(\t\x12\x18\n\x10sign_up_store_id\x18\x04 \x01(\t\x12\x30\n\x0csigned_up_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0bidentifiers\x18\x06 \x03(\x0b\x32\x1c.siyu.identity.v1.Identifier\x12\x0f\n\x07version\x18\x07 \x01(\x03\"\xc3\x02\n\x15RegisterMemberRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12=\n\x0bidentifiers\x18\x02 \x03(\x0b\x32\x1c.siyu.identity.v1.IdentifierB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x10\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x31\n\x0fsign_up_channel\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9_]{0,32}$\x12\x37\n\x10sign_up_store_id\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\x12/\n\x0boccurred_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x16RegisterMemberResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"e\n\x1b\x42\x61tchRegisterMembersRequest\x12\x46\n\x08requests\x18\x01 \x03(\x0b\x32\'.siyu.identity.v1.RegisterMemberRequestB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"]\n\x1c\x42\x61tchRegisterMembersResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.siyu.identity.v1.BatchRegisterMembersResult\"\x88\x01\n\x1a\x42\x61tchRegisterMembersResult\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0erefusal_reason\x18\x03 \x01(\t\x12\x17\n\x0frefusal_message\x18\x04 \x01(\t\"P\n\x14ResolveMemberRequest\x12\x38\n\nidentifier\x18\x01 \x01(\x0b\x32\x1c.siyu.identity.v1.IdentifierB\x06\xbaH\x03\xc8\x01\x01\";\n\x15ResolveMemberResponse\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"/\n\x10GetMemberRequest\x12\x1b\n\tmember_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"=\n\x11GetMemberResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\"\x9e\x01\n\x15LinkIdentifierRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x38\n\nidentifier\x18\x03 \x01(\x0b\x32\x1c.siyu.identity.v1.IdentifierB\x06\xbaH\x03\xc8\x01\x01\"B\n\x16LinkIdentifierResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\"\xa3\x01\n\x13MergeMembersRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12!\n\x0fother_member_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x08\x65vidence\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\"l\n\x14MergeMembersResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\x12\x18\n\x10merged_member_id\x18\x02 \x01(\t\x12\x10\n\x08merge_id\x18\x03 \x01(\t*\x9d\x02\n\x0eIdentifierType\x12\x1f\n\x1bIDENTIFIER_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15IDENTIFIER_TYPE_PHONE\x10\x01\x12\x18\n\x14IDENTIFIER_TYPE_CARD\x10\x02\x12\"\n\x1eIDENTIFIER_TYPE_WECHAT_UNIONID\x10\x03\x12!\n\x1dIDENTIFIER_TYPE_WECHAT_OPENID\x10\x04\x12)\n%IDENTIFIER_TYPE_WECOM_EXTERNAL_USERID\x10\x05\x12%\n!IDENTIFIER_TYPE_MARKETPLACE_BUYER\x10\x06\x12\x1c\n\x18IDENTIFIER_TYPE_EXTERNAL\x10\x07\x32\xc9\x08\n\rMemberService\x12\xae\x01\n\x0eRegisterMember\x12\'.siyu.identity.v1.RegisterMemberRequest\x1a(.siyu.identity.v1.RegisterMemberResponse\"I\x8a\xb5\x18/\n\x16identity.members.write(\xb8\x17:\x10identity.members@\x04\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/members:\x01*\x12\xce\x01\n\x14\x42\x61tchRegisterMembers\x12-.siyu.identity.v1.BatchRegisterMembersRequest\x1a..siyu.identity.v1.BatchRegisterMembersResponse\"W\x8a\xb5\x18/\n\x16identity.members.write(\x98u:\x10identity.members@\x04\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/members:batchRegister:\x01*\x12\xa0\x01\n\rResolveMember\x12&.siyu.identity.v1.ResolveMemberRequest\x1a\'.siyu.identity.v1.ResolveMemberResponse\">\x8a\xb5\x18\x1c\n\x15identity.members.read(\xe8\x07@\x04\x82\xd3\xe4\x93\x02\x18\"\x13/v1/members:resolve:\x01*\x12\x95\x01\n\tGetMember\x12\".siyu.identity.v1.GetMemberRequest\x1a#.siyu.identity.v1.GetMemberResponse\"?\x8a\xb5\x18\x1c\n\x15identity.members.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/members/{member_id}\x12\xc9\x01\n\x0eLinkIdentifier\x12\'.siyu.identity.v1.LinkIdentifierRequest\x1a(.siyu.identity.v1.LinkIdentifierResponse\"d\x8a\xb5\x18/\n\x16identity.members.write(\xb8\x17:\x10identity.members@\x04\x82\xd3\xe4\x93\x02+\"&/v1/members/{member_id}:linkIdentifier:\x01*\x12\xae\x01\n\x0cMergeMembers\x12%.siyu.identity.v1.MergeMembersRequest\x1a&.siyu.identity.v1.MergeMembersResponse\"O\x8a\xb5\x18/\n\x16identity.members.merge(\xb8\x17:\x10identity.members@\x04\x82\xd3\xe4\x93\x02\x16\"\x11/v1/members:merge:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/member.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19siyu/common/v1/rule.proto\"\xa4\x01\n\nIdentifier\x12:\n\x04type\x18\x01 \x01(\x0e\x32 .siyu.identity.v1.IdentifierTypeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12-\n\x06issuer\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\x12\x19\n\x05value\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x10\n\x08verified\x18\x04 \x01(\x08\"\xda\x01\n\x06Member\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x17\n\x0fsign_up_channel\x18\x03 \x01(\t\x12\x18\n\x10sign_up_store_id\x18\x04 \x01(\t\x12\x30\n\x0csigned_up_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0bidentifiers\x18\x06 \x03(\x0b\x32\x1c.siyu.identity.v1.Identifier\x12\x0f\n\x07version\x18\x07 \x01(\x03\"\xd8\x02\n\x15RegisterMemberRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12=\n\x0bidentifiers\x18\x02 \x03(\x0b\x32\x1c.siyu.identity.v1.IdentifierB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x10\x12\x33\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xc8\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$\x12\x31\n\x0fsign_up_channel\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9_]{0,32}$\x12\x37\n\x10sign_up_store_id\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{0,64}$\x12/\n\x0boccurred_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x16RegisterMemberResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"e\n\x1b\x42\x61tchRegisterMembersRequest\x12\x46\n\x08requests\x18\x01 \x03(\x0b\x32\'.siyu.identity.v1.RegisterMemberRequestB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"]\n\x1c\x42\x61tchRegisterMembersResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.siyu.identity.v1.BatchRegisterMembersResult\"\x88\x01\n\x1a\x42\x61tchRegisterMembersResult\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x16\n\x0erefusal_reason\x18\x03 \x01(\t\x12\x17\n\x0frefusal_message\x18\x04 \x01(\t\"P\n\x14ResolveMemberRequest\x12\x38\n\nidentifier\x18\x01 \x01(\x0b\x32\x1c.siyu.identity.v1.IdentifierB\x06\xbaH\x03\xc8\x01\x01\";\n\x15ResolveMemberResponse\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"/\n\x10GetMemberRequest\x12\x1b\n\tmember_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"=\n\x11GetMemberResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\"\x9e\x01\n\x15LinkIdentifierRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x38\n\nidentifier\x18\x03 \x01(\x0b\x32\x1c.siyu.identity.v1.IdentifierB\x06\xbaH\x03\xc8\x01\x01\"B\n\x16LinkIdentifierResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\"\xa3\x01\n\x13MergeMembersRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x1b\n\tmember_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12!\n\x0fother_member_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x08\x65vidence\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\"l\n\x14MergeMembersResponse\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Member\x12\x18\n\x10merged_member_id\x18\x02 \x01(\t\x12\x10\n\x08merge_id\x18\x03 \x01(\t*\x9d\x02\n\x0eIdentifierType\x12\x1f\n\x1bIDENTIFIER_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15IDENTIFIER_TYPE_PHONE\x10\x01\x12\x18\n\x14IDENTIFIER_TYPE_CARD\x10\x02\x12\"\n\x1eIDENTIFIER_TYPE_WECHAT_UNIONID\x10\x03\x12!\n\x1dIDENTIFIER_TYPE_WECHAT_OPENID\x10\x04\x12)\n%IDENTIFIER_TYPE_WECOM_EXTERNAL_USERID\x10\x05\x12%\n!IDENTIFIER_TYPE_MARKETPLACE_BUYER\x10\x06\x12\x1c\n\x18IDENTIFIER_TYPE_EXTERNAL\x10\x07\x32\xc9\x08\n\rMemberService\x12\xae\x01\n\x0eRegisterMember\x12\'.siyu.identity.v1.RegisterMemberRequest\x1a(.siyu.identity.v1.RegisterMemberResponse\"I\x8a\xb5\x18/\n\x16identity.members.write(\xb8\x17:\x10identity.members@\x04\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/members:\x01*\x12\xce\x01\n\x14\x42\x61tchRegisterMembers\x12-.siyu.identity.v1.BatchRegisterMembersRequest\x1a..siyu.identity.v1.BatchRegisterMembersResponse\"W\x8a\xb5\x18/\n\x16identity.members.write(\x98u:\x10identity.members@\x04\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/members:batchRegister:\x01*\x12\xa0\x01\n\rResolveMember\x12&.siyu.identity.v1.ResolveMemberRequest\x1a\'.siyu.identity.v1.ResolveMemberResponse\">\x8a\xb5\x18\x1c\n\x15identity.members.read(\xe8\x07@\x04\x82\xd3\xe4\x93\x02\x18\"\x13/v1/members:resolve:\x01*\x12\x95\x01\n\tGetMember\x12\".siyu.identity.v1.GetMemberRequest\x1a#.siyu.identity.v1.GetMemberResponse\"?\x8a\xb5\x18\x1c\n\x15identity.members.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/members/{member_id}\x12\xc9\x01\n\x0eLinkIdentifier\x12\'.siyu.identity.v1.LinkIdentifierRequest\x1a(.siyu.identity.v1.LinkIdentifierResponse\"d\x8a\xb5\x18/\n\x16identity.members.write(\xb8\x17:\x10identity.members@\x04\x82\xd3\xe4\x93\x02+\"&/v1/members/{member_id}:linkIdentifier:\x01*\x12\xae\x01\n\x0cMergeMembers\x12%.siyu.identity.v1.MergeMembersRequest\x1a&.siyu.identity.v1.MergeMembersResponse\"O\x8a\xb5\x18/\n\x16identity.members.merge(\xb8\x17:\x10identity.members@\x04\x82\xd3\xe4\x93\x02\x16\"\x11/v1/members:merge:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,7 +46,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERMEMBERREQUEST'].fields_by_name['identifiers']._loaded_options = None
   _globals['_REGISTERMEMBERREQUEST'].fields_by_name['identifiers']._serialized_options = b'\272H\007\222\001\004\010\001\020\020'
   _globals['_REGISTERMEMBERREQUEST'].fields_by_name['display_name']._loaded_options = None
-  _globals['_REGISTERMEMBERREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_REGISTERMEMBERREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\032r\030\030\310\0012\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_REGISTERMEMBERREQUEST'].fields_by_name['sign_up_channel']._loaded_options = None
   _globals['_REGISTERMEMBERREQUEST'].fields_by_name['sign_up_channel']._serialized_options = b'\272H\025r\0232\021^[a-z0-9_]{0,32}$'
   _globals['_REGISTERMEMBERREQUEST'].fields_by_name['sign_up_store_id']._loaded_options = None
@@ -83,38 +83,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBERSERVICE'].methods_by_name['LinkIdentifier']._serialized_options = b'\212\265\030/\n\026identity.members.write(\270\027:\020identity.members@\004\202\323\344\223\002+\"&/v1/members/{member_id}:linkIdentifier:\001*'
   _globals['_MEMBERSERVICE'].methods_by_name['MergeMembers']._loaded_options = None
   _globals['_MEMBERSERVICE'].methods_by_name['MergeMembers']._serialized_options = b'\212\265\030/\n\026identity.members.merge(\270\027:\020identity.members@\004\202\323\344\223\002\026\"\021/v1/members:merge:\001*'
-  _globals['_IDENTIFIERTYPE']._serialized_start=2067
-  _globals['_IDENTIFIERTYPE']._serialized_end=2352
+  _globals['_IDENTIFIERTYPE']._serialized_start=2088
+  _globals['_IDENTIFIERTYPE']._serialized_end=2373
   _globals['_IDENTIFIER']._serialized_start=171
   _globals['_IDENTIFIER']._serialized_end=335
   _globals['_MEMBER']._serialized_start=338
   _globals['_MEMBER']._serialized_end=556
   _globals['_REGISTERMEMBERREQUEST']._serialized_start=559
-  _globals['_REGISTERMEMBERREQUEST']._serialized_end=882
-  _globals['_REGISTERMEMBERRESPONSE']._serialized_start=884
-  _globals['_REGISTERMEMBERRESPONSE']._serialized_end=967
-  _globals['_BATCHREGISTERMEMBERSREQUEST']._serialized_start=969
-  _globals['_BATCHREGISTERMEMBERSREQUEST']._serialized_end=1070
-  _globals['_BATCHREGISTERMEMBERSRESPONSE']._serialized_start=1072
-  _globals['_BATCHREGISTERMEMBERSRESPONSE']._serialized_end=1165
-  _globals['_BATCHREGISTERMEMBERSRESULT']._serialized_start=1168
-  _globals['_BATCHREGISTERMEMBERSRESULT']._serialized_end=1304
-  _globals['_RESOLVEMEMBERREQUEST']._serialized_start=1306
-  _globals['_RESOLVEMEMBERREQUEST']._serialized_end=1386
-  _globals['_RESOLVEMEMBERRESPONSE']._serialized_start=1388
-  _globals['_RESOLVEMEMBERRESPONSE']._serialized_end=1447
-  _globals['_GETMEMBERREQUEST']._serialized_start=1449
-  _globals['_GETMEMBERREQUEST']._serialized_end=1496
-  _globals['_GETMEMBERRESPONSE']._serialized_start=1498
-  _globals['_GETMEMBERRESPONSE']._serialized_end=1559
-  _globals['_LINKIDENTIFIERREQUEST']._serialized_start=1562
-  _globals['_LINKIDENTIFIERREQUEST']._serialized_end=1720
-  _globals['_LINKIDENTIFIERRESPONSE']._serialized_start=1722
-  _globals['_LINKIDENTIFIERRESPONSE']._serialized_end=1788
-  _globals['_MERGEMEMBERSREQUEST']._serialized_start=1791
-  _globals['_MERGEMEMBERSREQUEST']._serialized_end=1954
-  _globals['_MERGEMEMBERSRESPONSE']._serialized_start=1956
-  _globals['_MERGEMEMBERSRESPONSE']._serialized_end=2064
-  _globals['_MEMBERSERVICE']._serialized_start=2355
-  _globals['_MEMBERSERVICE']._serialized_end=3452
+  _globals['_REGISTERMEMBERREQUEST']._serialized_end=903
+  _globals['_REGISTERMEMBERRESPONSE']._serialized_start=905
+  _globals['_REGISTERMEMBERRESPONSE']._serialized_end=988
+  _globals['_BATCHREGISTERMEMBERSREQUEST']._serialized_start=990
+  _globals['_BATCHREGISTERMEMBERSREQUEST']._serialized_end=1091
+  _globals['_BATCHREGISTERMEMBERSRESPONSE']._serialized_start=1093
+  _globals['_BATCHREGISTERMEMBERSRESPONSE']._serialized_end=1186
+  _globals['_BATCHREGISTERMEMBERSRESULT']._serialized_start=1189
+  _globals['_BATCHREGISTERMEMBERSRESULT']._serialized_end=1325
+  _globals['_RESOLVEMEMBERREQUEST']._serialized_start=1327
+  _globals['_RESOLVEMEMBERREQUEST']._serialized_end=1407
+  _globals['_RESOLVEMEMBERRESPONSE']._serialized_start=1409
+  _globals['_RESOLVEMEMBERRESPONSE']._serialized_end=1468
+  _globals['_GETMEMBERREQUEST']._serialized_start=1470
+  _globals['_GETMEMBERREQUEST']._serialized_end=1517
+  _globals['_GETMEMBERRESPONSE']._serialized_start=1519
+  _globals['_GETMEMBERRESPONSE']._serialized_end=1580
+  _globals['_LINKIDENTIFIERREQUEST']._serialized_start=1583
+  _globals['_LINKIDENTIFIERREQUEST']._serialized_end=1741
+  _globals['_LINKIDENTIFIERRESPONSE']._serialized_start=1743
+  _globals['_LINKIDENTIFIERRESPONSE']._serialized_end=1809
+  _globals['_MERGEMEMBERSREQUEST']._serialized_start=1812
+  _globals['_MERGEMEMBERSREQUEST']._serialized_end=1975
+  _globals['_MERGEMEMBERSRESPONSE']._serialized_start=1977
+  _globals['_MERGEMEMBERSRESPONSE']._serialized_end=2085
+  _globals['_MEMBERSERVICE']._serialized_start=2376
+  _globals['_MEMBERSERVICE']._serialized_end=3473
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from siyu.common.v1 import rule_pb2 as siyu_dot_common_dot_v1_dot_rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/tenant.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19siyu/common/v1/rule.proto\"\xe1\x01\n\x06Tenant\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x15\n\rcurrency_code\x18\x05 \x01(\t\x12\x31\n\rtest_clock_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bregion_code\x18\x08 \x01(\t\"\xbb\x02\n\x13\x43reateTenantRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12+\n\x04\x63ode\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{1,64}$\x12 \n\x0c\x64isplay_name\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\ttime_zone\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12+\n\rcurrency_code\x18\x05 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{3})?$\x12\x31\n\rtest_clock_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bregion_code\x18\x07 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\"v\n\x14\x43reateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Tenant\x12\x17\n\x0f\x61\x64min_client_id\x18\x02 \x01(\t\x12\x1b\n\x13\x61\x64min_client_secret\x18\x03 \x01(\t\"\x12\n\x10GetTenantRequest\"=\n\x11GetTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Tenant\"y\n\x17\x41\x64vanceTestClockRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12.\n\x02to\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\"D\n\x18\x41\x64vanceTestClockResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Tenant2\x83\x04\n\rTenantService\x12\xab\x01\n\x0c\x43reateTenant\x12%.siyu.identity.v1.CreateTenantRequest\x1a&.siyu.identity.v1.CreateTenantResponse\"L\x8a\xb5\x18\x32\n\x16platform.tenants.write\x12\x01\x07(\x88\':\x10identity.tenants@\x04\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/tenants:\x01*\x12\x80\x01\n\tGetTenant\x12\".siyu.identity.v1.GetTenantRequest\x1a#.siyu.identity.v1.GetTenantResponse\"*\x8a\xb5\x18\x14\n\ridentity.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/tenant\x12\xc0\x01\n\x10\x41\x64vanceTestClock\x12).siyu.identity.v1.AdvanceTestClockRequest\x1a*.siyu.identity.v1.AdvanceTestClockResponse\"U\x8a\xb5\x18+\n\x14identity.clock.write(\x88\':\x0eidentity.clock@\x04\x82\xd3\xe4\x93\x02 \"\x1b/v1/tenant:advanceTestClock:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/tenant.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19siyu/common/v1/rule.proto\"\xe1\x01\n\x06Tenant\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x15\n\rcurrency_code\x18\x05 \x01(\t\x12\x31\n\rtest_clock_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bregion_code\x18\x08 \x01(\t\"\xd0\x02\n\x13\x43reateTenantRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12+\n\x04\x63ode\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{1,64}$\x12\x35\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\xc8\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$\x12\x1a\n\ttime_zone\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12+\n\rcurrency_code\x18\x05 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{3})?$\x12\x31\n\rtest_clock_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x0bregion_code\x18\x07 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\"v\n\x14\x43reateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Tenant\x12\x17\n\x0f\x61\x64min_client_id\x18\x02 \x01(\t\x12\x1b\n\x13\x61\x64min_client_secret\x18\x03 \x01(\t\"\x12\n\x10GetTenantRequest\"=\n\x11GetTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Tenant\"y\n\x17\x41\x64vanceTestClockRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12.\n\x02to\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\"D\n\x18\x41\x64vanceTestClockResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.siyu.identity.v1.Tenant2\x83\x04\n\rTenantService\x12\xab\x01\n\x0c\x43reateTenant\x12%.siyu.identity.v1.CreateTenantRequest\x1a&.siyu.identity.v1.CreateTenantResponse\"L\x8a\xb5\x18\x32\n\x16platform.tenants.write\x12\x01\x07(\x88\':\x10identity.tenants@\x04\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/tenants:\x01*\x12\x80\x01\n\tGetTenant\x12\".siyu.identity.v1.GetTenantRequest\x1a#.siyu.identity.v1.GetTenantResponse\"*\x8a\xb5\x18\x14\n\ridentity.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/tenant\x12\xc0\x01\n\x10\x41\x64vanceTestClock\x12).siyu.identity.v1.AdvanceTestClockRequest\x1a*.siyu.identity.v1.AdvanceTestClockResponse\"U\x8a\xb5\x18+\n\x14identity.clock.write(\x88\':\x0eidentity.clock@\x04\x82\xd3\xe4\x93\x02 \"\x1b/v1/tenant:advanceTestClock:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETENANTREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_CREATETENANTREQUEST'].fields_by_name['code']._serialized_options = b'\272H\032r\0302\026^[A-Za-z0-9._-]{1,64}$'
   _globals['_CREATETENANTREQUEST'].fields_by_name['display_name']._loaded_options = None
-  _globals['_CREATETENANTREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_CREATETENANTREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\034r\032\020\001\030\310\0012\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_CREATETENANTREQUEST'].fields_by_name['time_zone']._loaded_options = None
   _globals['_CREATETENANTREQUEST'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@'
   _globals['_CREATETENANTREQUEST'].fields_by_name['currency_code']._loaded_options = None
@@ -60,17 +60,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANT']._serialized_start=171
   _globals['_TENANT']._serialized_end=396
   _globals['_CREATETENANTREQUEST']._serialized_start=399
-  _globals['_CREATETENANTREQUEST']._serialized_end=714
-  _globals['_CREATETENANTRESPONSE']._serialized_start=716
-  _globals['_CREATETENANTRESPONSE']._serialized_end=834
-  _globals['_GETTENANTREQUEST']._serialized_start=836
-  _globals['_GETTENANTREQUEST']._serialized_end=854
-  _globals['_GETTENANTRESPONSE']._serialized_start=856
-  _globals['_GETTENANTRESPONSE']._serialized_end=917
-  _globals['_ADVANCETESTCLOCKREQUEST']._serialized_start=919
-  _globals['_ADVANCETESTCLOCKREQUEST']._serialized_end=1040
-  _globals['_ADVANCETESTCLOCKRESPONSE']._serialized_start=1042
-  _globals['_ADVANCETESTCLOCKRESPONSE']._serialized_end=1110
-  _globals['_TENANTSERVICE']._serialized_start=1113
-  _globals['_TENANTSERVICE']._serialized_end=1628
+  _globals['_CREATETENANTREQUEST']._serialized_end=735
+  _globals['_CREATETENANTRESPONSE']._serialized_start=737
+  _globals['_CREATETENANTRESPONSE']._serialized_end=855
+  _globals['_GETTENANTREQUEST']._serialized_start=857
+  _globals['_GETTENANTREQUEST']._serialized_end=875
+  _globals['_GETTENANTRESPONSE']._serialized_start=877
+  _globals['_GETTENANTRESPONSE']._serialized_end=938
+  _globals['_ADVANCETESTCLOCKREQUEST']._serialized_start=940
+  _globals['_ADVANCETESTCLOCKREQUEST']._serialized_end=1061
+  _globals['_ADVANCETESTCLOCKRESPONSE']._serialized_start=1063
+  _globals['_ADVANCETESTCLOCKRESPONSE']._serialized_end=1131
+  _globals['_TENANTSERVICE']._serialized_start=1134
+  _globals['_TENANTSERVICE']._serialized_end=1649
 # @@protoc_insertion_point(module_scope)
