@@ -17,8 +17,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 # Longer than this and the answer isn't worth the wait; Envoy itself waits half a second for ours.
-ASK_WITHIN_S = 0.1
+ASK_WITHIN_S = 0.3
 ALONE_FOR_S = 2.0
+# Each question takes a connection; a burst must not open hundreds.
+MAX_ASKING = 16
 MAX_BUCKETS = 100_000
 
 # KEYS[1]: the bucket. ARGV: interval and burst in microseconds. Returns the microseconds to wait, 0 if the call may go.
@@ -90,6 +92,7 @@ class Limits:
     _local: LocalBuckets = field(default_factory=LocalBuckets)
     _alone_until_s: float = -math.inf
     _script: Any = None
+    _asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_ASKING))
 
     async def wait_s(self, key: str, rate: Rate) -> float:
         """Takes one call from the bucket `key`; the seconds to wait, 0 if it may go."""
@@ -98,7 +101,8 @@ class Limits:
             try:
                 return await self._ask(key, rate)
             except (RedisError, OSError, TimeoutError) as error:
-                _log.warning("limits are kept alone: Valkey does not answer", kind=type(error).__name__)
+                if self._alone_until_s <= now_s:  # the first of those who were waiting says it
+                    _log.warning("limits are kept alone: Valkey does not answer", kind=type(error).__name__)
                 self._alone_until_s = time.monotonic() + ALONE_FOR_S
         return self._local.wait_s(key, rate, now_s=now_s)
 
@@ -107,12 +111,16 @@ class Limits:
             self._script = self.redis.register_script(_TAKE)
         arguments = [round(rate.interval_s * 1e6), round(rate.capacity_s * 1e6)]
         # Shielded: a cancelled command leaves its reply for the connection's next user (redis-py#2665).
-        asked = asyncio.ensure_future(self._script(keys=[f"edge:limit:{key}"], args=arguments))
+        asked = asyncio.ensure_future(self._run(f"edge:limit:{key}", arguments))
         done, _ = await asyncio.wait({asked}, timeout=ASK_WITHIN_S)
         if not done:
             asked.add_done_callback(_forget)
             raise TimeoutError
-        return int(asked.result()) / 1e6
+        return asked.result() / 1e6
+
+    async def _run(self, key: str, arguments: list[int]) -> int:
+        async with self._asking:
+            return int(await self._script(keys=[key], args=arguments))
 
 
 def _forget(asked: "asyncio.Future[Any]") -> None:

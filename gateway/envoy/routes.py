@@ -4,8 +4,8 @@ from gateway.contracts import Rpc, rpcs
 from gateway.envoy.names import API_KEY, BUFFER, GATEWAY, LIMIT, TOKEN, TRANSCODER, Config, of_type, seconds
 from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, PAGES, Page
 
-# The service is told the deadline and answers by it, with details; Envoy cuts off only what does not.
-DEADLINE_MARGIN_MS = 250
+# The stream's duration ends a call at its deadline, as DEADLINE_EXCEEDED; the route's time-out only stands behind it.
+TIMEOUT_MARGIN_MS = 250
 RETRIES = 2
 # "unavailable" is safe to repeat since a repeated request id answers the same, and a read changes nothing.
 RETRY_ON = "connect-failure,refused-stream,reset-before-request,unavailable"
@@ -30,13 +30,13 @@ def virtual_host() -> Config:
 
 def _rpc_route(rpc: Rpc) -> Config:
     deadline_ms = rpc.rule.deadline_ms
-    cut_off = seconds(deadline_ms + DEADLINE_MARGIN_MS)
+    deadline = seconds(deadline_ms)
     filters = _open_to_all() if rpc.rule.public else {}
     action: Config = {
         "cluster": rpc.service,
-        # Capped: a caller may ask for less time than the contract gives, not for more.
-        "timeout": cut_off,
-        "max_stream_duration": {"max_stream_duration": cut_off, "grpc_timeout_header_max": cut_off},
+        "timeout": seconds(deadline_ms + TIMEOUT_MARGIN_MS),
+        # A caller may ask for less time than the contract gives, not for more. What is left is told to the service.
+        "max_stream_duration": {"max_stream_duration": deadline, "grpc_timeout_header_max": deadline},
     }
     if not rpc.is_repeatable:
         action["idle_timeout"] = "300s"
@@ -47,10 +47,6 @@ def _rpc_route(rpc: Rpc) -> Config:
         "name": rpc.name,
         "match": {"path": rpc.path},
         "route": action,
-        # A call without a deadline gets the contract's.
-        "request_headers_to_add": [
-            {"header": {"key": "grpc-timeout", "value": f"{deadline_ms}m"}, "append_action": "ADD_IF_ABSENT"}
-        ],
         "typed_per_filter_config": filters,
     }
 

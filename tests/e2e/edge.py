@@ -30,7 +30,7 @@ from services.console.stack.supervisor import Supervisor
 from services.runtime import process
 from services.runtime.auth import TokenVerifier
 from services.runtime.call import Call
-from services.runtime.errors import Refused, Unauthenticated
+from services.runtime.errors import Refused, Unauthenticated, Unavailable
 from services.runtime.ids import new_id
 from services.runtime.log import EVENTS_TRUNCATED
 from services.runtime.server import GrpcServer, Mounted
@@ -108,10 +108,14 @@ class Log:
     )
     floor: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 1))
 
+    is_away: bool = False
+
     def append(self, partition: int, tenant: str, *events: event_pb2.EventEnvelope) -> None:
         self.blocks[partition].append((tenant, list(events)))
 
     async def get_heads(self, _request: feed_pb2.GetHeadsRequest, _call: Call) -> feed_pb2.GetHeadsResponse:
+        if self.is_away:
+            raise Unavailable("restarting")
         heads = [
             feed_pb2.LogHead(partition=partition, seq=len(blocks), floor_seq=self.floor[partition])
             for partition, blocks in self.blocks.items()
