@@ -78,10 +78,9 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("way", ["direct", "edge"])
 async def test_a_till_in_node(stack: LocalStack, node_modules: Path, image: Path, way: str) -> None:
     shop: Shop = await open_shop(stack)
-    through = stack.addresses["edge"] if way == "edge" else ""
+    addresses = [stack.addresses[name if way == "direct" else "edge"] for name in ("identity", "commerce")]
     process = await asyncio.create_subprocess_exec(
-        NODE / "bin" / "node", "sale.mjs", through or stack.addresses["identity"], through or stack.addresses["commerce"],
-        shop.till.client_id, shop.till.secret, image, json.dumps(sale(f"n-{way}")),
+        NODE / "bin" / "node", "sale.mjs", *addresses, shop.till.client_id, shop.till.secret, image, json.dumps(sale(f"n-{way}")),
         cwd=node_modules, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, errors = await asyncio.wait_for(process.communicate(), 60)
