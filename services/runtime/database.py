@@ -14,11 +14,12 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 import asyncpg
 import structlog
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from services.runtime import telemetry
 from services.runtime.errors import Conflict, DomainError, Exhausted, TimedOut, Unavailable
 from services.runtime.settings import DatabaseRole, Settings
 
@@ -39,12 +40,11 @@ STATEMENTS_CACHED = 512
 # the statement's own time-out speaks first, so that the connection survives the deadline
 DEADLINE_GRACE_S = 0.25
 
-_BEGIN = text("SELECT set_config('siyu.tenant', :tenant, true), set_config('statement_timeout', :timeout_ms, true)")
-_BEGIN_READ = text(
-    "SELECT set_config('siyu.tenant', :tenant, true), set_config('statement_timeout', :timeout_ms, true),"
-    " set_config('transaction_read_only', 'on', true)"
+# one message to the server: the tenant is set before anything else can be, and a round trip is saved
+_BEGIN = (
+    "BEGIN; SELECT set_config('siyu.tenant', '{tenant}', true), set_config('statement_timeout', '{timeout_ms}', true)"
 )
-_BEGIN_RAW = "SELECT set_config('siyu.tenant', $1, true), set_config('statement_timeout', $2, true)"
+_BEGIN_READ = _BEGIN.replace("BEGIN;", "BEGIN READ ONLY;", 1)
 
 # serialization_failure, deadlock_detected, lock_not_available
 _RACES = frozenset({"40001", "40P01", "55P03"})
@@ -96,8 +96,9 @@ def raw(connection: Connection) -> RawConnection:
     """The asyncpg connection inside, in the same transaction: for SQL where SQLAlchemy's 200 µs count."""
     sync = connection.sync_connection
     assert sync is not None, "the connection is closed"
-    assert sync.in_transaction(), "raw SQL would run outside of the tenant's transaction"
-    return cast("RawConnection", sync.connection.driver_connection)
+    driver: Any = sync.connection.driver_connection
+    assert driver.is_in_transaction(), "raw SQL would run outside of the tenant's transaction"
+    return cast("RawConnection", driver)
 
 
 def constraint_of(error: BaseException) -> str | None:
@@ -196,10 +197,13 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_WAIT_S,
             pool_use_lifo=True,
+            # this module begins and commits: SQLAlchemy's own begin costs a round trip before the tenant is set
+            isolation_level="AUTOCOMMIT",
             connect_args={
                 "server_settings": _server_settings(service, role),
                 "timeout": CONNECT_TIMEOUT_S,
                 "prepared_statement_cache_size": STATEMENTS_CACHED,
+                "statement_cache_size": STATEMENTS_CACHED,
             },
         )
         event.listen(engine.sync_engine.pool, "checkout", _refuse_unclean)
@@ -210,14 +214,22 @@ class Database:
         await self.engine.dispose()
 
     async def run(
-        self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float | None = None
+        self,
+        tenant_id: str,
+        work: Callable[[Connection], Awaitable[T]],
+        *,
+        timeout_s: float | None = None,
+        lock_key: int | None = None,
     ) -> T:
         """Runs `work` in one transaction of the tenant and commits it.
 
         `work` runs again, from the start, after a deadlock or a serialization failure: it has no effect outside of
-        the transaction. Raises Unavailable, TimedOut, Exhausted or Conflict; whatever `work` raises rolls back.
+        the transaction. With a `lock_key` only one such transaction at a time is past its begin. Raises Unavailable,
+        TimedOut, Exhausted or Conflict; whatever `work` raises rolls back.
         """
-        return await self._bounded(tenant_id, work, _BEGIN, timeout_s)
+        # in the message of the begin: the lock costs no round trip, and the first query sees what its last holder wrote
+        begin = _BEGIN if lock_key is None else f"{_BEGIN}; SELECT pg_advisory_xact_lock({lock_key:d})"
+        return await self._bounded(tenant_id, work, begin, timeout_s)
 
     async def read(
         self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float | None = None
@@ -238,39 +250,48 @@ class Database:
         return Lane(dsn=self.dsn, server_settings=_server_settings(self.service, self.role))
 
     async def _bounded(
-        self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], begin: Any, timeout_s: float | None
+        self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], begin: str, timeout_s: float | None
     ) -> T:
         limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         if limit_s <= 0:
             raise TimedOut("the deadline had passed before the database was asked")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + limit_s
         try:
-            async with asyncio.timeout(limit_s + DEADLINE_GRACE_S):
-                for attempt in range(1, MAX_ATTEMPTS + 1):
-                    try:
-                        return await self._once(tenant_id, work, begin, deadline - loop.time())
-                    except _RetryableError as failed:
-                        if attempt == MAX_ATTEMPTS or loop.time() >= deadline:
-                            _log.warning("gave up on a transaction", attempts=attempt, error=str(failed.error))
-                            raise failed.refusal from failed.error
-                        await asyncio.sleep(_backoff_s(attempt))
+            # raw SQL is unseen by SQLAlchemy's instrumentation, so the transaction is the span
+            with telemetry.calling(f"{self.service} transaction"):
+                async with asyncio.timeout(limit_s + DEADLINE_GRACE_S):
+                    return await self._attempts(tenant_id, work, begin, limit_s)
         except TimeoutError as late:
             raise TimedOut("the deadline passed while the database worked") from late
-        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _attempts(
+        self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], begin: str, limit_s: float
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_s
+        attempt = 1
+        while True:
+            try:
+                return await self._once(tenant_id, work, begin, deadline - loop.time())
+            except _RetryableError as failed:
+                if attempt == MAX_ATTEMPTS or loop.time() >= deadline:
+                    _log.warning("gave up on a transaction", attempts=attempt, error=str(failed.error))
+                    raise failed.refusal from failed.error
+                await asyncio.sleep(_backoff_s(attempt))
+                attempt += 1
 
     async def _once(
-        self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], begin: Any, remaining_s: float
+        self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], begin: str, remaining_s: float
     ) -> T:
         begun = False
         try:
-            async with self._connection() as connection:
-                timeout_ms = str(max(1, int(remaining_s * 1000)))
-                await connection.execute(begin, {"tenant": tenant_id, "timeout_ms": timeout_ms})
+            async with self._connection() as (connection, driver):
+                await driver.execute(_beginning(begin, tenant_id, remaining_s))
                 begun = True
                 result = await work(connection)
-                await connection.commit()
+                _require_committed(await driver.execute("COMMIT"))
                 return result
+        except Conflict as lost:
+            raise _RetryableError(lost, lost) from lost
         except DomainError:
             raise
         except Exception as error:
@@ -283,16 +304,41 @@ class Database:
             raise refusal from error
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self) -> AsyncIterator[tuple[Connection, Any]]:
         connection = await self.engine.connect()
+        sync = connection.sync_connection
+        assert sync is not None, "just connected"
+        driver = sync.connection.driver_connection
         try:
-            yield connection
+            yield connection, driver
         except asyncio.CancelledError:
             # where the cancel struck is unknown: the connection may be in a transaction nobody will end
             await asyncio.shield(_discard(connection))
             raise
+        except BaseException:
+            await asyncio.shield(_roll_back(connection, driver))
+            raise
         finally:
             await asyncio.shield(connection.close())
+
+
+def _beginning(begin: str, tenant_id: str, remaining_s: float) -> str:
+    # a message of several statements takes no parameters; the id is ours, and quoted in case it ever is not
+    return begin.format(tenant=tenant_id.replace("'", "''"), timeout_ms=max(1, int(remaining_s * 1000)))
+
+
+def _require_committed(status: str) -> None:
+    # Postgres answers a commit of a failed transaction with ROLLBACK and no error
+    assert status == "COMMIT", "a database error was swallowed inside a transaction: nothing was written"
+
+
+async def _roll_back(connection: Connection, driver: Any) -> None:
+    if driver.is_closed() or not driver.is_in_transaction():
+        return
+    try:
+        await driver.execute("ROLLBACK")
+    except Exception:  # noqa: BLE001 - whatever it is, this connection is not used again
+        await _discard(connection)
 
 
 async def _discard(connection: Connection) -> None:
@@ -351,9 +397,15 @@ class Lane:
         self, tenant_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> AsyncIterator[RawConnection]:
         """One transaction of the tenant: commits at the end, rolls back on any error."""
-        async with self._guarded() as connection, connection.transaction():
-            await connection.fetchrow(_BEGIN_RAW, tenant_id, str(max(1, int(timeout_s * 1000))))
-            yield connection
+        async with self._guarded() as connection:
+            await connection.execute(_beginning(_BEGIN, tenant_id, timeout_s))
+            try:
+                yield connection
+            except Exception:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+                raise
+            _require_committed(await connection.execute("COMMIT"))
 
     @contextlib.asynccontextmanager
     async def _guarded(self) -> AsyncIterator[Any]:

@@ -22,16 +22,16 @@ from services.runtime.errors import (
     Missing,
     Refused,
 )
+from services.runtime.ids import stable_hash
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 REFUSALS_KEPT_H = 24
 REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
 _FINGERPRINT_BYTES = 16
 _FORGET_BATCH = 1000
 
-# the lock comes as a statement of its own: what follows must see the answer that the first call committed
-_WAIT_FOR_THE_FIRST = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _FIND = """
     SELECT fingerprint, reply, refusal
     FROM requests
@@ -86,9 +86,8 @@ class Once(Generic[R]):
             await self._store(connection, reply=reply, refusal=None)
             return reply
 
-        tenant_id = self.call.tenant_id
         try:
-            return await database.run(tenant_id, claimed, timeout_s=self.call.remaining_s())
+            return await self._alone(database, claimed)
         except DomainError as refusal:
             if not (self.keep_refusals and refusal.storable) or refusal.reason == REQUEST_ID_REUSED:
                 raise
@@ -106,13 +105,19 @@ class Once(Generic[R]):
                 await self._store(connection, reply=None, refusal=refusal)
             return found
 
-        return await database.run(self.call.tenant_id, keep, timeout_s=self.call.remaining_s())
+        return await self._alone(database, keep)
+
+    async def _alone(self, database: Database, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs `work` while no other call of this request id does: a duplicate waits for the first."""
+        return await database.run(
+            self.call.tenant_id,
+            work,
+            timeout_s=self.call.remaining_s(),
+            lock_key=stable_hash("\x1f".join(self._key())),
+        )
 
     async def _find(self, connection: Connection) -> bytes | None:
-        key = self._key()
-        driver = raw(connection)
-        await driver.execute(_WAIT_FOR_THE_FIRST, "\x1f".join(key))
-        row = await driver.fetchrow(_FIND, *key)
+        row = await raw(connection).fetchrow(_FIND, *self._key())
         if row is None:
             return None
         if row["fingerprint"] != self.fingerprint:

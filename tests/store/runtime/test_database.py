@@ -1,6 +1,7 @@
 """Transactions of one tenant: isolation, retries, deadlines, cancelled tasks."""
 
 import asyncio
+import contextlib
 
 import asyncpg
 import pytest
@@ -110,6 +111,40 @@ async def test_a_broken_constraint_is_told_by_name(app: Database, tenant_id: str
         await app.run(tenant_id, raw_update)
     assert constraint_of(unbounded.value) == "effects_bounded"
     assert constraint_of(ValueError("no constraint")) is None
+
+
+async def test_an_error_that_was_swallowed_is_not_taken_for_a_commit(app: Database, tenant_id: str) -> None:
+    await add(app, tenant_id, "a")
+
+    async def work(connection: Connection) -> None:
+        with contextlib.suppress(IntegrityError):
+            await connection.execute(INSERT, {"tenant": tenant_id, "name": "a"})
+
+    with pytest.raises(AssertionError, match="swallowed"):
+        await app.run(tenant_id, work)
+    assert await names(app, tenant_id) == ["a"]
+
+
+async def test_a_conflict_that_the_work_reports_is_tried_again(app: Database, tenant_id: str) -> None:
+    attempts = 0
+
+    async def work(_connection: Connection) -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise Conflict("lost")
+        return attempts
+
+    assert await app.run(tenant_id, work) == 2
+
+
+async def test_a_tenant_that_is_no_id_cannot_break_out_of_its_quotes(app: Database) -> None:
+    async def tenant(connection: Connection) -> str:
+        found: str = await raw(connection).fetchval("SELECT current_setting('siyu.tenant')")
+        return found
+
+    strange = "x', true); DROP TABLE effects; --"
+    assert await app.run(strange, tenant) == strange
 
 
 async def test_a_deadlock_is_tried_again_until_both_are_done(app: Database, tenant_id: str) -> None:
