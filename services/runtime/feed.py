@@ -74,6 +74,20 @@ class Feed:
             )
         return response
 
+    async def get_positions(
+        self, request: feed_pb2.GetPositionsRequest, call: Call
+    ) -> feed_pb2.GetPositionsResponse:
+        """How far this service's consumers of the producer's partition are."""
+
+        async def work(connection: Connection) -> dict[str, int]:
+            return await log.queues(connection, producer=request.producer, partition=request.partition)
+
+        queues = await self.database.read(EVERY_TENANT, work, timeout_s=call.remaining_s())
+        response = feed_pb2.GetPositionsResponse()
+        for queue, seq in sorted(queues.items()):
+            response.positions.add(queue=queue, seq=seq)
+        return response
+
 
 @dataclass(frozen=True, slots=True)
 class OwnFeed:

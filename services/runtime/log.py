@@ -323,3 +323,11 @@ async def waiting(connection: Connection) -> int:
 async def positions(connection: Connection) -> tuple[Position, ...]:
     """Where this service's consumers stand, for the audit."""
     return tuple(Position(**row) for row in await raw(connection).fetch(_POSITIONS))
+
+
+async def queues(connection: Connection, *, producer: str, partition: int) -> dict[str, int]:
+    """The last number that each of this service's queues has taken of a producer's partition."""
+    rows = await raw(connection).fetch(
+        "SELECT queue, seq FROM cursors WHERE producer = $1 AND partition = $2", producer, partition
+    )
+    return {row["queue"]: row["seq"] for row in rows}

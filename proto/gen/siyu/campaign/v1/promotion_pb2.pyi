@@ -70,6 +70,8 @@ class _DiscountSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Discou
     """A promotion on the order, allocated to its lines."""
     DISCOUNT_SOURCE_COUPON: _DiscountSource.ValueType  # 3
     """A coupon, allocated to its lines."""
+    DISCOUNT_SOURCE_TILL: _DiscountSource.ValueType  # 4
+    """What a till took off while it was off-line and no rule explains; never part of a quote, and no promotion's."""
 
 class DiscountSource(_DiscountSource, metaclass=_DiscountSourceEnumTypeWrapper):
     """Where a discount comes from."""
@@ -82,6 +84,8 @@ DISCOUNT_SOURCE_ORDER_PROMOTION: DiscountSource.ValueType  # 2
 """A promotion on the order, allocated to its lines."""
 DISCOUNT_SOURCE_COUPON: DiscountSource.ValueType  # 3
 """A coupon, allocated to its lines."""
+DISCOUNT_SOURCE_TILL: DiscountSource.ValueType  # 4
+"""What a till took off while it was off-line and no rule explains; never part of a quote, and no promotion's."""
 Global___DiscountSource: _TypeAlias = DiscountSource  # noqa: Y015
 
 @_typing.final

@@ -388,7 +388,7 @@ class Order(_message.Message):
     SALE_NUMBER_FIELD_NUMBER: _builtins.int
     REFUNDED_MINOR_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
-    """UUIDv7."""
+    """UUID, derived from the request that placed it; a UUIDv7 where the request told a time."""
     state: Global___OrderState.ValueType
     """Where it stands."""
     version: _builtins.int
@@ -1066,7 +1066,9 @@ class WaitForOrderResponse(_message.Message):
     """Everything is done."""
     @_builtins.property
     def open(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is open, e.g. "loyalty/accrual", "campaign/usage", "commerce/fulfilment"."""
+        """What is open: "commerce/payment", "commerce/relay" (the event has no number yet), "commerce/fulfilment",
+        "loyalty/accrual", "campaign/usage".
+        """
 
     def __init__(
         self,
@@ -1328,7 +1330,9 @@ class SaleException(_message.Message):
     exception_id: _builtins.str
     """UUIDv7."""
     reason: _builtins.str
-    """PRICE_DIFFERS, STOCK_SHORTFALL, COUPON_EXCESS, POINTS_SHORTFALL, MEMBER_UNKNOWN, PRODUCT_UNKNOWN."""
+    """PRICE_DIFFERS, STOCK_SHORTFALL, COUPON_EXCESS, POINTS_SHORTFALL, MEMBER_UNKNOWN, PRODUCT_UNKNOWN; or HOLD_LOST: a
+    paid order's points or benefits hold had expired before it was captured.
+    """
     order_id: _builtins.str
     """The order."""
     line_id: _builtins.str

@@ -84,7 +84,8 @@ class OrderServiceServicer:
     def QuoteOrder(self, request, context):
         """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
+        PRICE_SOURCE_POS without the scope commerce.pos.sell.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +96,8 @@ class OrderServiceServicer:
         payment until `expires_at`, then all holds go back by themselves.
 
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED (FAILED_PRECONDITION), PRODUCT_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
+        MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -460,10 +462,12 @@ class PosServiceServicer:
     """
 
     def Sell(self, request, context):
-        """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a
-        tenant a till's sale number is used once, whatever client or channel carries it.
+        """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
+        a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
+        the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
 
-        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number.
+        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+        ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,14 +36,16 @@ class OrderServiceStub:
     QuoteOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.QuoteOrderRequest, _order_pb2.QuoteOrderResponse]
     """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
+    PRICE_SOURCE_POS without the scope commerce.pos.sell.
     """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
     payment until `expires_at`, then all holds go back by themselves.
 
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED (FAILED_PRECONDITION), PRODUCT_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
+    MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
     """
     PayOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -84,14 +86,16 @@ class OrderServiceAsyncStub(OrderServiceStub):
     QuoteOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.QuoteOrderRequest, _order_pb2.QuoteOrderResponse]  # type: ignore[assignment]
     """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
+    PRICE_SOURCE_POS without the scope commerce.pos.sell.
     """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
     payment until `expires_at`, then all holds go back by themselves.
 
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED (FAILED_PRECONDITION), PRODUCT_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
+    MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
     """
     PayOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]  # type: ignore[assignment]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -135,7 +139,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_order_pb2.QuoteOrderResponse, _abc.Awaitable[_order_pb2.QuoteOrderResponse]]:
         """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
+        PRICE_SOURCE_POS without the scope commerce.pos.sell.
         """
 
     @_abc_1.abstractmethod
@@ -148,7 +153,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         payment until `expires_at`, then all holds go back by themselves.
 
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED (FAILED_PRECONDITION), PRODUCT_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND).
+        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
+        MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
         """
 
     @_abc_1.abstractmethod
@@ -227,10 +233,12 @@ class PosServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PosServiceAsyncStub: ...
     Sell: _grpc.UnaryUnaryMultiCallable[_order_pb2.SellRequest, _order_pb2.SellResponse]
-    """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a
-    tenant a till's sale number is used once, whatever client or channel carries it.
+    """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
+    a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
+    the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
 
-    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number.
+    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+    ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _grpc.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
@@ -247,10 +255,12 @@ class PosServiceAsyncStub(PosServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Sell: _aio.UnaryUnaryMultiCallable[_order_pb2.SellRequest, _order_pb2.SellResponse]  # type: ignore[assignment]
-    """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a
-    tenant a till's sale number is used once, whatever client or channel carries it.
+    """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
+    a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
+    the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
 
-    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number.
+    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+    ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _aio.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]  # type: ignore[assignment]
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
@@ -270,10 +280,12 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_pb2.SellRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.SellResponse, _abc.Awaitable[_order_pb2.SellResponse]]:
-        """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a
-        tenant a till's sale number is used once, whatever client or channel carries it.
+        """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
+        a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
+        the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
 
-        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number.
+        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+        ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from siyu.common.v1 import rule_pb2 as siyu_dot_common_dot_v1_dot_rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siyu/common/v1/feed.proto\x12\x0esiyu.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19siyu/common/v1/rule.proto\"\x90\x01\n\x0eReadLogRequest\x12\x1d\n\tpartition\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\x12\x1a\n\tafter_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\nmax_blocks\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x02(\x00\x12#\n\x0eonly_tenant_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x0fReadLogResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.siyu.common.v1.LogBlock\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\"K\n\x08LogBlock\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x05\"\x80\x01\n\x0fGetHeadsRequest\x12/\n\x06reader\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^([a-z_]+[.][a-z_]+)?$\x12<\n\tpositions\x18\x02 \x03(\x0b\x32\x1e.siyu.common.v1.ReaderPositionB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"E\n\x0eReaderPosition\x12\x1d\n\tpartition\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\x12\x14\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"J\n\x10GetHeadsResponse\x12&\n\x05heads\x18\x01 \x03(\x0b\x32\x17.siyu.common.v1.LogHead\x12\x0e\n\x06log_id\x18\x02 \x01(\t\"j\n\x07LogHead\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x14\n\x0c\x65vents_total\x18\x03 \x01(\x03\x12\x16\n\x0e\x63hecksum_total\x18\x04 \x01(\x03\x12\x11\n\tfloor_seq\x18\x05 \x01(\x03\x32\xde\x01\n\x0b\x46\x65\x65\x64Service\x12\x65\n\x07ReadLog\x12\x1e.siyu.common.v1.ReadLogRequest\x1a\x1f.siyu.common.v1.ReadLogResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\x88\'@\x04\x12h\n\x08GetHeads\x12\x1f.siyu.common.v1.GetHeadsRequest\x1a .siyu.common.v1.GetHeadsResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\xd0\x0f@\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siyu/common/v1/feed.proto\x12\x0esiyu.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19siyu/common/v1/rule.proto\"\x90\x01\n\x0eReadLogRequest\x12\x1d\n\tpartition\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\x12\x1a\n\tafter_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1e\n\nmax_blocks\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x02(\x00\x12#\n\x0eonly_tenant_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"M\n\x0fReadLogResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.siyu.common.v1.LogBlock\x12\x10\n\x08next_seq\x18\x02 \x01(\x03\"K\n\x08LogBlock\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x04 \x01(\x05\"\x80\x01\n\x0fGetHeadsRequest\x12/\n\x06reader\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^([a-z_]+[.][a-z_]+)?$\x12<\n\tpositions\x18\x02 \x03(\x0b\x32\x1e.siyu.common.v1.ReaderPositionB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"E\n\x0eReaderPosition\x12\x1d\n\tpartition\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\x12\x14\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"J\n\x10GetHeadsResponse\x12&\n\x05heads\x18\x01 \x03(\x0b\x32\x17.siyu.common.v1.LogHead\x12\x0e\n\x06log_id\x18\x02 \x01(\t\"j\n\x07LogHead\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x14\n\x0c\x65vents_total\x18\x03 \x01(\x03\x12\x16\n\x0e\x63hecksum_total\x18\x04 \x01(\x03\x12\x11\n\tfloor_seq\x18\x05 \x01(\x03\"\\\n\x13GetPositionsRequest\x12&\n\x08producer\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{1,32}$\x12\x1d\n\tpartition\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xff\x07(\x00\"H\n\x14GetPositionsResponse\x12\x30\n\tpositions\x18\x01 \x03(\x0b\x32\x1d.siyu.common.v1.QueuePosition\"+\n\rQueuePosition\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x32\xd4\x02\n\x0b\x46\x65\x65\x64Service\x12\x65\n\x07ReadLog\x12\x1e.siyu.common.v1.ReadLogRequest\x1a\x1f.siyu.common.v1.ReadLogResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\x88\'@\x04\x12h\n\x08GetHeads\x12\x1f.siyu.common.v1.GetHeadsRequest\x1a .siyu.common.v1.GetHeadsResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\xd0\x0f@\x04\x12t\n\x0cGetPositions\x12#.siyu.common.v1.GetPositionsRequest\x1a$.siyu.common.v1.GetPositionsResponse\"\x19\x8a\xb5\x18\x15\n\x0b\x65vents.read\x12\x01\x06(\xe8\x07@\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,10 +49,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READERPOSITION'].fields_by_name['partition']._serialized_options = b'\272H\007\032\005\030\377\007(\000'
   _globals['_READERPOSITION'].fields_by_name['seq']._loaded_options = None
   _globals['_READERPOSITION'].fields_by_name['seq']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_GETPOSITIONSREQUEST'].fields_by_name['producer']._loaded_options = None
+  _globals['_GETPOSITIONSREQUEST'].fields_by_name['producer']._serialized_options = b'\272H\021r\0172\r^[a-z]{1,32}$'
+  _globals['_GETPOSITIONSREQUEST'].fields_by_name['partition']._loaded_options = None
+  _globals['_GETPOSITIONSREQUEST'].fields_by_name['partition']._serialized_options = b'\272H\007\032\005\030\377\007(\000'
   _globals['_FEEDSERVICE'].methods_by_name['ReadLog']._loaded_options = None
   _globals['_FEEDSERVICE'].methods_by_name['ReadLog']._serialized_options = b'\212\265\030\025\n\013events.read\022\001\006(\210\'@\004'
   _globals['_FEEDSERVICE'].methods_by_name['GetHeads']._loaded_options = None
   _globals['_FEEDSERVICE'].methods_by_name['GetHeads']._serialized_options = b'\212\265\030\025\n\013events.read\022\001\006(\320\017@\004'
+  _globals['_FEEDSERVICE'].methods_by_name['GetPositions']._loaded_options = None
+  _globals['_FEEDSERVICE'].methods_by_name['GetPositions']._serialized_options = b'\212\265\030\025\n\013events.read\022\001\006(\350\007@\002'
   _globals['_READLOGREQUEST']._serialized_start=102
   _globals['_READLOGREQUEST']._serialized_end=246
   _globals['_READLOGRESPONSE']._serialized_start=248
@@ -67,6 +73,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHEADSRESPONSE']._serialized_end=680
   _globals['_LOGHEAD']._serialized_start=682
   _globals['_LOGHEAD']._serialized_end=788
-  _globals['_FEEDSERVICE']._serialized_start=791
-  _globals['_FEEDSERVICE']._serialized_end=1013
+  _globals['_GETPOSITIONSREQUEST']._serialized_start=790
+  _globals['_GETPOSITIONSREQUEST']._serialized_end=882
+  _globals['_GETPOSITIONSRESPONSE']._serialized_start=884
+  _globals['_GETPOSITIONSRESPONSE']._serialized_end=956
+  _globals['_QUEUEPOSITION']._serialized_start=958
+  _globals['_QUEUEPOSITION']._serialized_end=1001
+  _globals['_FEEDSERVICE']._serialized_start=1004
+  _globals['_FEEDSERVICE']._serialized_end=1344
 # @@protoc_insertion_point(module_scope)

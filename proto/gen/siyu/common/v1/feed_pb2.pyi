@@ -233,3 +233,79 @@ class LogHead(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogHead: _TypeAlias = LogHead  # noqa: Y015
+
+@_typing.final
+class GetPositionsRequest(_message.Message):
+    """Asks how far consumers are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCER_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    producer: _builtins.str
+    """The producing service, e.g. "commerce"."""
+    partition: _builtins.int
+    """The partition, from 0."""
+    def __init__(
+        self,
+        *,
+        producer: _builtins.str = ...,
+        partition: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "producer", b"producer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPositionsRequest: _TypeAlias = GetPositionsRequest  # noqa: Y015
+
+@_typing.final
+class GetPositionsResponse(_message.Message):
+    """How far they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueuePosition]:
+        """One entry a queue that consumes the producer; one that has taken nothing yet may be absent."""
+
+    def __init__(
+        self,
+        *,
+        positions: _abc.Iterable[Global___QueuePosition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPositionsResponse: _TypeAlias = GetPositionsResponse  # noqa: Y015
+
+@_typing.final
+class QueuePosition(_message.Message):
+    """How far one queue is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    """The queue, e.g. "accrual"."""
+    seq: _builtins.int
+    """The last number whose effect is in the service's books."""
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue", b"queue", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueuePosition: _TypeAlias = QueuePosition  # noqa: Y015

@@ -45,6 +45,11 @@ class FeedServiceStub:
                 request_serializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetHeadsRequest.SerializeToString,
                 response_deserializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetHeadsResponse.FromString,
                 _registered_method=True)
+        self.GetPositions = channel.unary_unary(
+                '/siyu.common.v1.FeedService/GetPositions',
+                request_serializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetPositionsRequest.SerializeToString,
+                response_deserializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetPositionsResponse.FromString,
+                _registered_method=True)
 
 
 class FeedServiceServicer:
@@ -67,6 +72,13 @@ class FeedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPositions(self, request, context):
+        """How far this service's own consumers are in a producer's log: whoever waits for them asks here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeedServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +91,11 @@ def add_FeedServiceServicer_to_server(servicer, server):
                     servicer.GetHeads,
                     request_deserializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetHeadsRequest.FromString,
                     response_serializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetHeadsResponse.SerializeToString,
+            ),
+            'GetPositions': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPositions,
+                    request_deserializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetPositionsRequest.FromString,
+                    response_serializer=siyu_dot_common_dot_v1_dot_feed__pb2.GetPositionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +153,33 @@ class FeedService:
             '/siyu.common.v1.FeedService/GetHeads',
             siyu_dot_common_dot_v1_dot_feed__pb2.GetHeadsRequest.SerializeToString,
             siyu_dot_common_dot_v1_dot_feed__pb2.GetHeadsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPositions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/siyu.common.v1.FeedService/GetPositions',
+            siyu_dot_common_dot_v1_dot_feed__pb2.GetPositionsRequest.SerializeToString,
+            siyu_dot_common_dot_v1_dot_feed__pb2.GetPositionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,8 @@ class FeedServiceStub:
     """
     GetHeads: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetHeadsRequest, _feed_pb2.GetHeadsResponse]
     """The head of every partition: the last sequence number and the running totals up to it."""
+    GetPositions: _grpc.UnaryUnaryMultiCallable[_feed_pb2.GetPositionsRequest, _feed_pb2.GetPositionsResponse]
+    """How far this service's own consumers are in a producer's log: whoever waits for them asks here."""
 
 @_typing.type_check_only
 class FeedServiceAsyncStub(FeedServiceStub):
@@ -53,6 +55,8 @@ class FeedServiceAsyncStub(FeedServiceStub):
     """
     GetHeads: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetHeadsRequest, _feed_pb2.GetHeadsResponse]  # type: ignore[assignment]
     """The head of every partition: the last sequence number and the running totals up to it."""
+    GetPositions: _aio.UnaryUnaryMultiCallable[_feed_pb2.GetPositionsRequest, _feed_pb2.GetPositionsResponse]  # type: ignore[assignment]
+    """How far this service's own consumers are in a producer's log: whoever waits for them asks here."""
 
 class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
     """The durable log of a service's events, read by the other services' consumers and by the gateway's feed."""
@@ -75,5 +79,13 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.GetHeadsResponse, _abc.Awaitable[_feed_pb2.GetHeadsResponse]]:
         """The head of every partition: the last sequence number and the running totals up to it."""
+
+    @_abc_1.abstractmethod
+    def GetPositions(
+        self,
+        request: _feed_pb2.GetPositionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feed_pb2.GetPositionsResponse, _abc.Awaitable[_feed_pb2.GetPositionsResponse]]:
+        """How far this service's own consumers are in a producer's log: whoever waits for them asks here."""
 
 def add_FeedServiceServicer_to_server(servicer: FeedServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
