@@ -122,6 +122,9 @@ class Log:
         ]
         return feed_pb2.GetHeadsResponse(heads=heads)
 
+    async def get_positions(self, _request: Message, _call: Call) -> Message:
+        return feed_pb2.GetPositionsResponse()
+
     async def read_log(self, request: feed_pb2.ReadLogRequest, call: Call) -> feed_pb2.ReadLogResponse:
         assert request.only_tenant_id == call.tenant_id
         if request.after_seq + 1 < self.floor[request.partition]:
