@@ -15,6 +15,7 @@ FRESH_WEEKDAYS = {"Tue", "Wed", "Thu"}
 LIFE_IN_DAYS = {"base": 365, "bonus": 7}
 DAYS_TO_RETURN = 3
 GRACE_DAYS = 30
+NOTHING_COMES_BACK_AFTER = 21
 WELCOME = 300
 
 # Two points are a cent at the till. A customer who burns spends whole hundreds, 2,000 at the most.

@@ -80,6 +80,7 @@ class Shop:
         self.coupon_products = files.coupon_products()
         self.burns = set(plan["burns"])
         self.sales: dict[int, Sale] = {}
+        self.told: dict[int, dict[str, Any]] = {}
         self.totals = Totals()
         self.prices: dict[int, dict[int, int]] = {}
         self.today = date.fromisoformat(plan["first_day"]) - timedelta(days=1)
@@ -109,6 +110,7 @@ class Shop:
             for day in sorted(day for day in days if day > self.today):
                 self._midnight(day)
                 self._live(day, today=days.pop(day), late=late.pop(day, []), refunds=refunds.pop(day, []))
+            self._file_away()
         self._midnight(self.today + timedelta(days=1))
 
     def _live(self, day: date, *, today: list[Visit], late: list[Visit], refunds: list[Plan]) -> None:
@@ -120,6 +122,12 @@ class Shop:
         for sale in sold:
             self._suppliers_answer(sale)
         assert self.today == day
+
+    def _file_away(self) -> None:
+        """Nothing comes back after so long: only the figures of old sales are kept, so that a year fits."""
+        old = self.today - timedelta(days=brand.NOTHING_COMES_BACK_AFTER)
+        for basket in [basket for basket, sale in self.sales.items() if sale.visit["day"] < old]:
+            self.told[basket] = _order(self.sales.pop(basket))
 
     def _midnight(self, day: date) -> None:
         while self.today < day:
@@ -290,7 +298,13 @@ class Shop:
         path.write_text(
             json.dumps(
                 {
-                    "orders": {str(basket): _order(sale) for basket, sale in self.sales.items()},
+                    "orders": {
+                        str(basket): order
+                        for basket, order in [
+                            *self.told.items(),
+                            *((basket, _order(sale)) for basket, sale in self.sales.items()),
+                        ]
+                    },
                     "customers": {str(number): _customer(each) for number, each in self.customers.items()},
                     "coupons": dict(self.totals.coupons),
                     "suppliers": dict(self.totals.suppliers),

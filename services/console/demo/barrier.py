@@ -12,6 +12,8 @@ from siyu.common.v1 import audit_pb2, audit_pb2_grpc
 from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
 
 NO_CHECK = "-"
+SWEPT = ("loyalty.pending_points_have_matured", "loyalty.lots_have_expired")
+"""Loyalty's own checks that hold again when its sweeper has posted what the day's end brought."""
 POLL_S = 0.02
 HEARD_WITHIN_S = 60.0
 CLOCK_CACHED_S = 0.25
@@ -44,10 +46,14 @@ class DayEnd:
         assert reply.tenant.test_clock_at.ToDatetime() == stamp(late_evening(day)).ToDatetime()
         deadline = time.monotonic() + HEARD_WITHIN_S
         while not await self._heard(more_than=told):
-            if time.monotonic() > deadline:
-                raise NeverHeard(f"the clock moved to {day}, and a service still does not know it")
-            await asyncio.sleep(POLL_S)
+            await _patiently(deadline, f"the clock moved to {day}, and a service still does not know it")
         await asyncio.sleep(CLOCK_CACHED_S)
+        while not await self._swept():
+            await _patiently(deadline, f"the clock moved to {day}, and points that matured or expired are not posted")
+
+    async def _swept(self) -> bool:
+        answers = [await self._ask("loyalty", check) for check in SWEPT]
+        return all(finding.ok for answer in answers for finding in answer.findings)
 
     async def _heard(self, *, more_than: int) -> bool:
         heads = {head.partition: head for head in (await self._positions("identity")).log}
@@ -67,8 +73,17 @@ class DayEnd:
         return True
 
     async def _positions(self, service: str) -> audit_pb2.AuditResponse:
+        return await self._ask(service, NO_CHECK)
+
+    async def _ask(self, service: str, check_prefix: str) -> audit_pb2.AuditResponse:
         # one contract that every service serves: the channel is chosen by hand
         stub = self._wire.stub(audit_pb2_grpc.AuditServiceStub, service=service)
-        request = audit_pb2.AuditRequest(check_prefix=NO_CHECK)
+        request = audit_pb2.AuditRequest(check_prefix=check_prefix)
         answer: audit_pb2.AuditResponse = await self._wire.call(stub.Audit, request, caller=self._admin)
         return answer
+
+
+async def _patiently(deadline: float, why: str) -> None:
+    if time.monotonic() > deadline:
+        raise NeverHeard(why)
+    await asyncio.sleep(POLL_S)
