@@ -3,6 +3,7 @@
 $1 is the tenant, $2 its business time, $3 machine time. Sweeps may lag by a minute before they are called overdue.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -204,26 +205,35 @@ _FIGURES: Final = """
 """
 
 
-async def take_snapshot(connection: Connection) -> None:
-    """All checks see the same moment: a sale that is posted between two of them is no difference."""
-    await raw(connection).execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-
-
-async def check(connection: Connection, tenant_id: str, name: str, *, now: datetime, machine_now: datetime) -> Finding:
-    """What one of the checks finds."""
-    row = await raw(connection).fetchrow(
+async def run(
+    connection: Connection, tenant_id: str, names: Sequence[str], *, now: datetime, machine_now: datetime
+) -> list[Finding]:
+    """What the checks find, in one statement: all of them see the same moment, whatever is posted meanwhile."""
+    if not names:
+        return []
+    checks = " UNION ALL ".join(
         f"""
-        SELECT count(*) AS examined, count(*) FILTER (WHERE broken) AS broken,
+        SELECT '{name}' AS name, count(*) AS examined, count(*) FILTER (WHERE broken) AS broken,
                (array_agg(id) FILTER (WHERE broken))[1:5] AS first
         FROM ({CHECKS[name]}) AS checked
-        WHERE $2::timestamptz IS NOT NULL AND $3::timestamptz IS NOT NULL
-        """,
+        """
+        for name in names
+    )
+    rows = await raw(connection).fetch(
+        f"SELECT every.* FROM ({checks}) AS every WHERE $2::timestamptz IS NOT NULL AND $3::timestamptz IS NOT NULL",
         tenant_id,
         now,
         machine_now,
     )
-    detail = f"{row['broken']} rows, first {', '.join(row['first'])}" if row["broken"] else ""
-    return Finding(check=name, ok=row["broken"] == 0, examined=row["examined"], detail=detail)
+    return [
+        Finding(
+            check=row["name"],
+            ok=row["broken"] == 0,
+            examined=row["examined"],
+            detail=f"{row['broken']} rows, first {', '.join(row['first'])}" if row["broken"] else "",
+        )
+        for row in rows
+    ]
 
 
 async def figures(connection: Connection, tenant_id: str) -> dict[str, int]:

@@ -29,7 +29,7 @@ _FORGET_REFUSALS = """
     DELETE FROM point_requests
     WHERE (tenant_id, client_id, family, request_id) IN (
         SELECT tenant_id, client_id, family, request_id FROM point_requests
-        WHERE refusal IS NOT NULL AND stored_at <= $1 - interval '24 hours'
+        WHERE refusal IS NOT NULL AND stored_at <= $1::timestamptz - interval '24 hours'
         LIMIT $2
     )
 """

@@ -135,8 +135,8 @@ class PointsDesk:
         return earned, version.number
 
     async def entries(
-        self, call: Call, *, member_id: str, point_currency: str, size: int, after: entries.Place | None
-    ) -> tuple[list[Entry], entries.Place | None]:
+        self, call: Call, *, member_id: str, point_currency: str, size: int, after: tuple[int, str] | None
+    ) -> tuple[list[Entry], tuple[int, str] | None]:
         """A page of entries, newest first, and where the next one starts; None after the last."""
         limit = page_size(size)
 
@@ -146,14 +146,14 @@ class PointsDesk:
                 call.tenant_id,
                 member_id=member_id,
                 point_currency=point_currency,
-                after=after,
+                after=after and entries.Place(*after),
                 limit=limit + 1,
             )
 
         found = await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
         if len(found) <= limit:
             return found, None
-        return found[:limit], entries.Place(found[limit - 1].version, found[limit - 1].entry_id)
+        return found[:limit], (found[limit - 1].version, found[limit - 1].entry_id)
 
     async def _post(self, call: Call, grants: Bundle) -> Verdicts:
         try:

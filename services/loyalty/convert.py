@@ -1,0 +1,469 @@
+"""proto <-> domain, and events as they are stored."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.loyalty.domain.accrual import Earned, Line
+from services.loyalty.domain.events import LoyaltyEvent, PointsPosted
+from services.loyalty.domain.orders import PaidOrder, Refund, RefundedUnits
+from services.loyalty.domain.points import Accrued, Balance, Entry, Hold, HoldState, hold_time_to_live
+from services.loyalty.domain.programme import (
+    BRAND,
+    DEFAULT_GRACE_DAYS,
+    EarnRule,
+    ExpiryClass,
+    Programme,
+    Rounding,
+    Tier,
+    TierWindow,
+    Version,
+)
+from services.loyalty.domain.requests import GrantAsked, HoldAsked, QuoteAsked, ResolveAsked
+from services.loyalty.domain.tiers import Change
+from services.loyalty.usecases.members import MergedMembers, Told
+from services.loyalty.usecases.orders import Fact
+from services.loyalty.usecases.tiers import TierSeen
+from services.runtime.call import Call
+from services.runtime.consumer import Event
+from services.runtime.errors import DomainError
+from services.runtime.holds import TOMBSTONE_KEPT
+from services.runtime.idempotency import fingerprint, fingerprint_of
+from services.runtime.outbox import Recorded
+from services.runtime.tenants import Tenant
+from siyu.commerce.v1 import events_pb2 as commerce_pb2
+from siyu.common.v1 import hold_pb2
+from siyu.identity.v1 import events_pb2 as identity_pb2
+from siyu.loyalty.v1 import events_pb2, points_pb2, programme_pb2
+
+
+def instant(at: Timestamp) -> datetime:
+    """The time in UTC, to the microsecond."""
+    return at.ToDatetime(tzinfo=UTC)
+
+
+def timestamp(at: datetime | None) -> Timestamp | None:
+    """The time as the contract has it; None stays absent."""
+    if at is None:
+        return None
+    said = Timestamp()
+    said.FromDatetime(at)
+    return said
+
+
+def optional(message: Message, name: str) -> datetime | None:
+    """The time in a field, None if it is absent."""
+    return instant(getattr(message, name)) if message.HasField(name) else None
+
+
+# --- points ----------------------------------------------------------------------------------------------------------
+
+
+def grant(request: points_pb2.AccrueRequest) -> GrantAsked:
+    """The grant that is asked for, with its event: whoever replays the request makes the same."""
+    posted = events_pb2.PointsPosted(
+        member_id=request.member_id, point_currency=request.point_currency, earned_points=request.points
+    )
+    return GrantAsked(
+        request_id=request.request_id,
+        fingerprint=_grant_fingerprint(request),
+        member_id=request.member_id,
+        point_currency=request.point_currency,
+        points=request.points,
+        expiry_class=request.expiry_class,
+        funder=request.funder,
+        reason=request.reason,
+        occurred_at=optional(request, "occurred_at"),
+        store_id=request.store_id,
+        channel=request.channel,
+        event_payload=posted.SerializeToString(),
+    )
+
+
+def accrued_message(accrued: Accrued) -> points_pb2.AccrueResponse:
+    """The reply to a grant."""
+    return points_pb2.AccrueResponse(
+        entry_id=accrued.entry_id,
+        available_points=accrued.available_points,
+        repaid_points=accrued.repaid_points,
+    )
+
+
+def verdict_messages(verdicts: Sequence[Accrued | DomainError]) -> list[points_pb2.AccrueVerdict]:
+    """One verdict an item."""
+    return [
+        points_pb2.AccrueVerdict(refusal_reason=verdict.reason, refusal_message=verdict.message)
+        if isinstance(verdict, DomainError)
+        else points_pb2.AccrueVerdict(accrued=accrued_message(verdict))
+        for verdict in verdicts
+    ]
+
+
+def quote(request: points_pb2.QuotePointsRequest) -> QuoteAsked:
+    """The order to be quoted."""
+    return QuoteAsked(
+        member_id=request.member_id,
+        point_currency=request.point_currency,
+        occurred_at=optional(request, "occurred_at"),
+        lines=tuple(
+            Line(
+                line_id=line.line_id,
+                category=line.category,
+                quantity=line.quantity,
+                base_minor=line.accrual_base_minor,
+            )
+            for line in request.lines
+        ),
+    )
+
+
+def quote_message(earned: Sequence[Earned], version: int) -> points_pb2.QuotePointsResponse:
+    """What the order would earn."""
+    return points_pb2.QuotePointsResponse(
+        points=sum(each.points for each in earned),
+        rules=[
+            points_pb2.RulePoints(rule_id=each.rule_id, points=each.points, expiry_class=each.expiry_class)
+            for each in earned
+        ],
+        programme_version=version,
+    )
+
+
+def balance_message(balance: Balance) -> points_pb2.GetBalanceResponse:
+    """The balance as the contract has it."""
+    return points_pb2.GetBalanceResponse(
+        available_points=balance.available_points,
+        pending_points=balance.pending_points,
+        held_points=balance.held_points,
+        debt_points=balance.debt_points,
+        posted_points=balance.available_points + balance.held_points,
+        next_expiry_points=balance.next_expiry_points,
+        next_expiry_at=timestamp(balance.next_expiry_at),
+    )
+
+
+def hold(request: points_pb2.HoldPointsRequest, call: Call, *, machine_now: datetime) -> HoldAsked:
+    """The hold to make."""
+    issued_at = optional(request, "issued_at") or machine_now
+    return HoldAsked(
+        client_id=call.client_id,
+        request_id=request.request_id,
+        fingerprint=fingerprint_of(request),
+        hold_id=request.hold_id,
+        member_id=request.member_id,
+        point_currency=request.point_currency,
+        points=request.points,
+        expires_at=machine_now + hold_time_to_live(request.ttl_s),
+        order_id=request.order_id,
+        is_too_old=machine_now - issued_at >= TOMBSTONE_KEPT,
+        now=call.now,
+    )
+
+
+def capture(request: points_pb2.CaptureHoldRequest, call: Call) -> ResolveAsked:
+    """The capture to make."""
+    return ResolveAsked(
+        client_id=call.client_id,
+        request_id=request.request_id,
+        fingerprint=fingerprint(b"capture" + fingerprint_of(request)),
+        hold_id=request.hold_id,
+        is_capture=True,
+        points=request.points,
+        now=call.now,
+    )
+
+
+def void(request: points_pb2.VoidHoldRequest, call: Call) -> ResolveAsked:
+    """The void to make."""
+    return ResolveAsked(
+        client_id=call.client_id,
+        request_id=request.request_id,
+        fingerprint=fingerprint(b"void" + fingerprint_of(request)),
+        hold_id=request.hold_id,
+        is_capture=False,
+        points=0,
+        now=call.now,
+    )
+
+
+def hold_message(found: Hold) -> points_pb2.PointsHold:
+    """The hold as the contract has it; to its caller a tombstone is a voided hold without points."""
+    state = HoldState.VOIDED if found.state is HoldState.TOMBSTONE else found.state
+    return points_pb2.PointsHold(
+        hold_id=found.hold_id,
+        state=hold_pb2.HoldState.ValueType(int(state)),
+        held_points=found.held_points,
+        captured_points=found.captured_points,
+        expires_at=timestamp(found.expires_at),
+    )
+
+
+def entry_message(entry: Entry) -> points_pb2.Entry:
+    """An entry as the contract has it."""
+    return points_pb2.Entry(
+        entry_id=entry.entry_id,
+        kind=points_pb2.EntryKind.ValueType(int(entry.kind)),
+        points=entry.points,
+        pending_points=entry.pending_points,
+        funder=entry.funder,
+        expiry_class=entry.expiry_class,
+        expires_at=timestamp(entry.expires_at),
+        occurred_at=timestamp(entry.occurred_at),
+        posted_at=timestamp(entry.posted_at),
+        order_id=entry.order_id,
+        why=entry.why,
+    )
+
+
+def _grant_fingerprint(request: points_pb2.AccrueRequest) -> bytes:
+    # the request id is the first field: the rest of the bytes is the body, without a copy of the message
+    request_id = request.request_id
+    request.request_id = ""
+    body = request.SerializeToString(deterministic=True)
+    request.request_id = request_id
+    return fingerprint(body)
+
+
+# --- programmes and tiers --------------------------------------------------------------------------------------------
+
+
+def programme(said: programme_pb2.Programme) -> Programme:
+    """The programme that is published, its defaults filled in: no class is the base class, no funder the brand."""
+    base = said.expiry_classes[0].class_id
+    return Programme(
+        point_currency=said.point_currency,
+        display_name=said.display_name,
+        rounding=Rounding.HALF_UP if said.rounding == programme_pb2.ROUNDING_HALF_UP else Rounding.DOWN,
+        return_window_days=said.return_window_days,
+        grace_days=said.grace_days or DEFAULT_GRACE_DAYS,
+        debt_forbidden=said.debt_forbidden,
+        tender_value_minor=said.tender_value_minor,
+        points_per_value=said.points_per_value,
+        expiry_classes=tuple(
+            ExpiryClass(class_id=each.class_id, days=each.days, end_of_year_after=each.end_of_year_after)
+            for each in said.expiry_classes
+        ),
+        earn_rules=tuple(
+            EarnRule(
+                rule_id=rule.rule_id,
+                points=Decimal(rule.points),
+                per_minor=rule.per_minor,
+                expiry_class=rule.expiry_class or base,
+                funder=rule.funder or BRAND,
+                categories=frozenset(rule.categories),
+                weekdays=frozenset(rule.weekdays),
+                tier_multiplied=rule.tier_multiplied,
+                valid_from=optional(rule, "valid_from"),
+                valid_until=optional(rule, "valid_until"),
+            )
+            for rule in said.earn_rules
+        ),
+        tiers=tuple(
+            Tier(
+                tier_id=tier.tier_id,
+                display_name=tier.display_name,
+                multiplier=Decimal(tier.multiplier or "1"),
+                amount_minor=tier.amount_minor,
+                orders=tier.orders,
+                activity=tier.activity,
+                any_criterion=tier.any_criterion,
+            )
+            for tier in said.tiers
+        ),
+        tier_window=TierWindow(
+            rolling_days=said.tier_window.rolling_days,
+            grace_days=said.tier_window.grace_days,
+            step_down=said.tier_window.step_down,
+        ),
+    )
+
+
+def programme_message(version: Version) -> programme_pb2.GetProgrammeResponse:
+    """A version as the contract has it."""
+    known = version.programme
+    said = programme_pb2.Programme(
+        point_currency=known.point_currency,
+        display_name=known.display_name,
+        rounding=programme_pb2.ROUNDING_HALF_UP if known.rounding is Rounding.HALF_UP else programme_pb2.ROUNDING_DOWN,
+        return_window_days=known.return_window_days,
+        grace_days=known.grace_days,
+        debt_forbidden=known.debt_forbidden,
+        tender_value_minor=known.tender_value_minor,
+        points_per_value=known.points_per_value,
+        expiry_classes=[
+            programme_pb2.ExpiryClass(class_id=each.class_id, days=each.days, end_of_year_after=each.end_of_year_after)
+            for each in known.expiry_classes
+        ],
+        earn_rules=[_rule_message(rule) for rule in known.earn_rules],
+        tiers=[
+            programme_pb2.Tier(
+                tier_id=tier.tier_id,
+                display_name=tier.display_name,
+                multiplier=str(tier.multiplier),
+                amount_minor=tier.amount_minor,
+                orders=tier.orders,
+                activity=tier.activity,
+                any_criterion=tier.any_criterion,
+            )
+            for tier in known.tiers
+        ],
+        tier_window=programme_pb2.TierWindow(
+            rolling_days=known.tier_window.rolling_days,
+            grace_days=known.tier_window.grace_days,
+            step_down=known.tier_window.step_down,
+        ),
+    )
+    return programme_pb2.GetProgrammeResponse(
+        programme=said, version=version.number, effective_at=timestamp(version.effective_at)
+    )
+
+
+def published(version: int) -> bytes:
+    """The stored reply to a publication."""
+    return programme_pb2.PublishProgrammeResponse(version=version).SerializeToString()
+
+
+def tier_message(seen: TierSeen) -> programme_pb2.GetTierResponse:
+    """A member's tier as the contract has it."""
+    return programme_pb2.GetTierResponse(
+        tier_id=seen.standing.tier_id,
+        since=timestamp(seen.standing.since),
+        until=timestamp(seen.standing.until),
+        amount_minor=seen.counters.amount_minor,
+        orders=seen.counters.orders,
+        activity=seen.counters.activity,
+        next_tier_id=seen.next_tier_id,
+        next_amount_minor=seen.lacking.amount_minor,
+        next_orders=seen.lacking.orders,
+    )
+
+
+def change_message(change: Change) -> programme_pb2.TierChange:
+    """A change of tier as the contract has it."""
+    return programme_pb2.TierChange(
+        from_tier_id=change.from_tier_id,
+        to_tier_id=change.to_tier_id,
+        changed_at=timestamp(change.changed_at),
+        why=change.why,
+    )
+
+
+def _rule_message(rule: EarnRule) -> programme_pb2.EarnRule:
+    return programme_pb2.EarnRule(
+        rule_id=rule.rule_id,
+        points=f"{rule.points:f}",
+        per_minor=rule.per_minor,
+        expiry_class=rule.expiry_class,
+        funder=rule.funder,
+        categories=sorted(rule.categories),
+        weekdays=sorted(rule.weekdays),
+        tier_multiplied=rule.tier_multiplied,
+        valid_from=timestamp(rule.valid_from),
+        valid_until=timestamp(rule.valid_until),
+    )
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+def recorded(event: LoyaltyEvent) -> Recorded:
+    """An event of ours as it is stored; a member's events share a partition."""
+    if isinstance(event, PointsPosted):
+        posted = events_pb2.PointsPosted(
+            member_id=event.member_id,
+            point_currency=event.point_currency,
+            order_id=event.order_id,
+            earned_points=event.earned_points,
+            taken_back_points=event.taken_back_points,
+            given_back_points=event.given_back_points,
+        )
+        return Recorded(
+            type="loyalty.PointsPosted",
+            aggregate_type="order_points",
+            aggregate_id=event.order_id,
+            version=event.version,
+            partition_key=event.member_id,
+            payload=posted.SerializeToString(),
+            occurred_at=event.occurred_at,
+        )
+    changed = events_pb2.TierChanged(
+        member_id=event.member_id,
+        point_currency=event.point_currency,
+        from_tier_id=event.from_tier_id,
+        to_tier_id=event.to_tier_id,
+        changed_at=timestamp(event.changed_at),
+    )
+    return Recorded(
+        type="loyalty.TierChanged",
+        aggregate_type="tier",
+        aggregate_id=f"{event.member_id}/{event.point_currency}",
+        version=event.version,
+        partition_key=event.member_id,
+        payload=changed.SerializeToString(),
+        occurred_at=event.changed_at,
+    )
+
+
+def fact(event: Event) -> Fact | None:
+    """What commerce tells that concerns points; None for other events."""
+    match event.type:
+        case "commerce.OrderPaid":
+            paid = commerce_pb2.OrderPaid.FromString(event.payload)
+            return PaidOrder(
+                order_id=paid.order_id,
+                member_id=paid.member_id,
+                point_currency=paid.point_currency,
+                store_id=paid.store_id,
+                channel=paid.channel,
+                occurred_at=instant(paid.occurred_at),
+                lines=tuple(
+                    Line(
+                        line_id=line.line_id,
+                        category=line.category,
+                        quantity=line.quantity,
+                        base_minor=line.accrual_base_minor,
+                    )
+                    for line in paid.lines
+                ),
+                burnt_points=paid.burnt_points,
+                hold_id=paid.points_hold_id,
+                offline_burnt_points=paid.offline_burnt_points,
+            )
+        case "commerce.LineRefunded":
+            refunded = commerce_pb2.LineRefunded.FromString(event.payload)
+            return Refund(
+                order_id=refunded.order_id,
+                refund_id=refunded.refund_id,
+                member_id=refunded.member_id,
+                point_currency=refunded.point_currency,
+                occurred_at=instant(refunded.occurred_at),
+                lines=tuple(
+                    RefundedUnits(line_id=line.line_id, quantity=line.quantity, returned_points=line.returned_points)
+                    for line in refunded.lines
+                ),
+                whole_order=refunded.whole_order,
+            )
+        case _:
+            return None
+
+
+def told(event: Event) -> Told | None:
+    """What identity tells that concerns loyalty; None for other events."""
+    match event.type:
+        case "identity.TenantChanged":
+            changed = identity_pb2.TenantChanged.FromString(event.payload)
+            return Tenant(
+                id=changed.tenant_id,
+                time_zone=changed.time_zone,
+                currency_code=changed.currency_code,
+                test_clock_at=optional(changed, "test_clock_at"),
+                version=changed.version,
+            )
+        case "identity.MemberMerged":
+            merged = identity_pb2.MemberMerged.FromString(event.payload)
+            return MergedMembers(merge_id=merged.merge_id, member_id=merged.member_id, alias_id=merged.merged_member_id)
+        case _:
+            return None

@@ -1,0 +1,150 @@
+"""Constructs loyalty: its roles, and what each of them needs. Nothing else does."""
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from services.loyalty import convert
+from services.loyalty.consumer import AccrualQueue, MembersQueue
+from services.loyalty.domain.events import LoyaltyEvent
+from services.loyalty.servicer import audit, points, programmes, tiers
+from services.loyalty.usecases.audit import AuditDesk
+from services.loyalty.usecases.members import MemberFollowing
+from services.loyalty.usecases.orders import OrderPosting
+from services.loyalty.usecases.points import Lanes, PointsDesk, batchers
+from services.loyalty.usecases.programmes import ProgrammeBook, ProgrammeDesk
+from services.loyalty.usecases.sweeps import Sweeper
+from services.loyalty.usecases.tiers import TierDesk, TierEnding
+from services.runtime import idempotency, log
+from services.runtime.clock import SystemClock
+from services.runtime.consumer import Consumer, Handler
+from services.runtime.database import EVERY_TENANT, Lane
+from services.runtime.errors import DomainError
+from services.runtime.feed import Feed, PeerFeed
+from services.runtime.leases import Lease, pause
+from services.runtime.outbox import Outbox
+from services.runtime.process import Context, Role, Started, running
+from services.runtime.relay import Relay
+from services.runtime.server import Mounted
+from siyu.common.v1 import feed_pb2
+
+SERVICE: Final = "loyalty"
+SWEEP_EVERY_S: Final = 0.5
+FORGET_EVERY_SWEEPS: Final = 60
+FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The role that serves calls, with what has to be closed after it."""
+
+    batches: Lanes
+    lanes: tuple[Lane, ...]
+
+    async def stop(self) -> None:
+        """Answers what waits, then closes the lanes."""
+        await self.batches.close()
+        for lane in self.lanes:
+            await lane.close()
+
+
+async def start_api(context: Context) -> Started:
+    """Mounts loyalty's services."""
+    database, clock = context.database(), SystemClock()
+    count = context.settings.batch_lanes
+    groups = [[await database.lane() for _ in range(size)] for size in (count, count, max(2, count), count)]
+    writing, bundling, holding, reading = groups
+    batches = batchers(writing=writing, bundling=bundling, holding=holding, reading=reading, clock=clock)
+    book = ProgrammeBook(database)
+    desk = PointsDesk(database=database, book=book, lanes=batches, partitions=context.settings.log_partitions)
+    system = context.database("system")
+    served = (
+        (points.SERVICE, points.PointsServicer(desk=desk, clock=clock)),
+        (programmes.SERVICE, programmes.ProgrammeServicer(desk=ProgrammeDesk(database=database, book=book))),
+        (tiers.SERVICE, tiers.TierServicer(desk=TierDesk(database=database, book=book))),
+        (audit.SERVICE, audit.AuditServicer(desk=AuditDesk(database=system, clock=clock))),
+        (FEED, Feed(system, context.settings.log_partitions)),
+    )
+    context.server.mount([Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served])
+    return Api(batches=batches, lanes=tuple(lane for group in groups for lane in group))
+
+
+async def start_relay(context: Context) -> Started:
+    """Numbers and publishes loyalty's events."""
+    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=_holder())
+    return running(context, relay.run(context.stop), name="relay")
+
+
+async def start_sweeper(context: Context) -> Started:
+    """Matures and expires points, ends holds and tiers, and forgets what may be forgotten."""
+    sweeper = Sweeper(
+        database=context.database("system"), tiers=TierEnding(outbox=_outbox(context)), clock=SystemClock()
+    )
+    return running(context, _sweep_for_ever(context, sweeper), name="sweeper")
+
+
+async def start_accrual(context: Context) -> Started:
+    """Posts what commerce's orders and refunds do to points and tiers."""
+    queue = AccrualQueue(posting=OrderPosting(outbox=_outbox(context)))
+    return _consume(context, producer="commerce", queue="accrual", handler=queue.handle)
+
+
+async def start_members(context: Context) -> Started:
+    """Follows identity's tenants and merges."""
+    queue = MembersQueue(following=MemberFollowing())
+    return _consume(context, producer="identity", queue="members", handler=queue.handle)
+
+
+ROLES: Final = (
+    Role("api", start_api),
+    Role("relay", start_relay),
+    Role("sweeper", start_sweeper),
+    Role("worker:accrual", start_accrual),
+    Role("worker:members", start_members),
+)
+
+
+def _consume(context: Context, *, producer: str, queue: str, handler: Handler) -> Started:
+    consumer = Consumer(
+        service=SERVICE,
+        producer=producer,
+        queue=queue,
+        database=context.database(),
+        redis_url=context.settings.redis_url,
+        feed_channel=PeerFeed(context.channels, producer),
+        handler=handler,
+        tenants=context.tenants,
+        partitions=context.settings.log_partitions,
+    )
+    return running(context, consumer.run(context.stop), name=f"worker:{queue}")
+
+
+async def _sweep_for_ever(context: Context, sweeper: Sweeper) -> None:
+    database, stop = context.database("system"), context.stop
+    lease = Lease(database=database, name="sweeper", holder=_holder())
+    rounds = 0
+    while await lease.wait(stop):
+        try:
+            await sweeper.sweep()
+            if rounds % FORGET_EVERY_SWEEPS == 0:
+                await sweeper.forget()
+                await database.run(EVERY_TENANT, idempotency.forget_expired)
+                await database.run(EVERY_TENANT, log.trim)
+            rounds += 1
+        except DomainError as error:
+            # the database is away; the next round finds it again
+            _log.warning("a sweep was cut short", reason=error.reason)
+        await pause(stop, SWEEP_EVERY_S)
+
+
+def _outbox(context: Context) -> Outbox[LoyaltyEvent]:
+    return Outbox(encode=convert.recorded, partitions=context.settings.log_partitions)
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

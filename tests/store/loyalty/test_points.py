@@ -1,0 +1,268 @@
+"""Points end to end over Postgres: grants, holds, orders, refunds, time, merges, and the audit that sees it all."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from services.loyalty.domain.points import HoldState
+from services.loyalty.usecases.members import MergedMembers
+from services.runtime.errors import DomainError
+from services.runtime.ids import new_id
+from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House, grant
+
+
+async def test_a_grant_is_posted_once(house: House) -> None:
+    """The same request id answers the same; another body is refused."""
+    member = new_id()
+    first = await house.grant(member, 100, request_id="r1")
+    again = await house.grant(member, 100, request_id="r1")
+    assert again == first
+    assert first.available_points == 100
+    with pytest.raises(DomainError, match="another body") as refused:
+        await house.grant(member, 50, request_id="r1", fingerprint=b"other")
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert await house.balance(member) == (100, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_storm_of_duplicates_posts_once(house: House) -> None:
+    """Duplicates in one batch and over lanes share the verdict."""
+    member = new_id()
+    verdicts = await asyncio.gather(*(house.grant(member, 7, request_id=f"r{i % 10}") for i in range(300)))
+    assert len({verdict.entry_id for verdict in verdicts}) == 10
+    assert await house.balance(member) == (70, 0, 0, 0)
+
+
+async def test_a_bundle_gives_each_item_its_verdict(house: House) -> None:
+    """What is refused does not fail its neighbours."""
+    member = new_id()
+    asked = [grant(member, 10), grant(member, 10, expiry_class="unknown"), grant(member, 10, point_currency="other")]
+    verdicts = await house.points.accrue_many(house.call(), asked)
+    reasons = [verdict.reason if isinstance(verdict, DomainError) else "" for verdict in verdicts]
+    assert reasons == ["", "EXPIRY_CLASS_NOT_FOUND", "PROGRAMME_NOT_FOUND"]
+
+
+async def test_a_hold_is_resolved_once(house: House) -> None:
+    """Held points are neither available nor spent; a second resolution is refused by its name."""
+    member = new_id()
+    await house.grant(member, 100)
+    held = await house.hold(member, 60, "h1")
+    assert (held.state, held.available_points) == (HoldState.HELD, 40)
+    assert await house.balance(member) == (40, 0, 60, 0)
+    captured = await house.resolve("h1", points=50)
+    assert (captured.state, captured.held_points, captured.captured_points) == (HoldState.CAPTURED, 60, 50)
+    assert await house.balance(member) == (50, 0, 0, 0)
+    with pytest.raises(DomainError) as refused:
+        await house.resolve("h1", is_capture=False)
+    assert refused.value.reason == "HOLD_CAPTURED"
+    assert await house.audit() == {}
+
+
+async def test_a_refusal_is_told_again(house: House) -> None:
+    """A delayed duplicate can't succeed after the caller was told no."""
+    member = new_id()
+    for _ in range(2):
+        with pytest.raises(DomainError) as refused:
+            await house.hold(member, 60, "h1", request_id="r1")
+        assert (refused.value.reason, refused.value.metadata) == ("INSUFFICIENT_POINTS", {"available_points": "0"})
+        await house.grant(member, 100)
+    house.clock.advance(timedelta(days=2000))
+    await house.sweeper.forget()
+    held = await house.hold(member, 60, "h1", request_id="r1")
+    assert held.available_points == 140
+
+
+async def test_a_void_before_its_hold_leaves_a_tombstone(house: House) -> None:
+    """The late hold is refused; so is one that was issued before tombstones were dropped."""
+    member = new_id()
+    await house.grant(member, 100)
+    assert (await house.resolve("h1", is_capture=False)).state is HoldState.TOMBSTONE
+    with pytest.raises(DomainError) as refused:
+        await house.hold(member, 60, "h1")
+    assert refused.value.reason == "HOLD_VOIDED"
+    with pytest.raises(DomainError) as refused:
+        await house.hold(member, 60, "h2", is_too_old=True)
+    assert refused.value.reason == "HOLD_TOO_OLD"
+    with pytest.raises(DomainError) as refused:
+        await house.resolve("h3")
+    assert refused.value.reason == "HOLD_NOT_FOUND"
+
+
+async def test_a_hold_expires_by_itself(house: House) -> None:
+    """Swept or not, a hold past its time to live is no more."""
+    member = new_id()
+    await house.grant(member, 100)
+    await house.hold(member, 60, "swept")
+    await house.hold(member, 20, "late")
+    house.clock.advance(timedelta(hours=1))
+    with pytest.raises(DomainError) as refused:
+        await house.resolve("late")
+    assert refused.value.reason == "HOLD_EXPIRED"
+    assert await house.balance(member) == (40, 0, 60, 0)
+    assert "loyalty.no_hold_is_overdue" in await house.audit()
+    assert await house.sweeper.sweep() == 1
+    assert await house.balance(member) == (100, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_an_order_earns_by_rule_and_line(house: House) -> None:
+    """Each rule rounds once per order; the points are explained in the history."""
+    member = new_id()
+    order = await house.pay(member, 199, 4_900, category="dairy")
+    assert await house.balance(member) == (50 + 25, 0, 0, 0)
+    await house.post(order)
+    assert await house.balance(member) == (75, 0, 0, 0), "a second posting changes nothing"
+    entries, _ = await house.points.entries(
+        house.call(), member_id=member, point_currency=CURRENCY, size=10, after=None
+    )
+    assert {entry.why for entry in entries} == {
+        "base: 5099 / 100 x 1, down = 50",
+        "dairy: 5099 / 100 x 0.5, down = 25",
+    }
+    assert {(entry.funder, entry.expiry_class) for entry in entries} == {("brand", "year"), ("dairy-co", "bonus")}
+    assert await house.audit() == {}
+
+
+@pytest.mark.parametrize("window_days", [0, 3])
+@pytest.mark.parametrize("first", [0, 1])
+async def test_refunding_all_restores_the_balance(house: House, window_days: int, first: int) -> None:
+    """Buy two lines of two units, burn, refund unit by unit in either order: the balance is back, and so is the tier's."""
+    house.now += timedelta(seconds=1)
+    await house.publish(replace(PROGRAMME, return_window_days=window_days))
+    member = new_id()
+    await house.grant(member, 200)
+    await house.hold(member, 150, "sale")
+    await house.resolve("sale")
+    order = await house.pay(member, 3_333, 4_100, quantity=2, burnt_points=150, hold_id="sale")
+    earned = 74
+    after = (50, earned, 0, 0) if window_days else (50 + earned, 0, 0, 0)
+    assert await house.balance(member) == after
+    for line in (first, 1 - first):
+        for points in (38, 37):
+            await house.refund(order, (str(line), 1, points))
+    assert await house.balance(member) == (200, 0, 0, 0)
+    assert await house.audit() == {}
+    figures = await house.figures()
+    assert figures["refunded_base_minor"] == figures["base_minor"] == 7_433
+    assert figures["points_given_back"] == 150
+    seen = await house.tiers.get(house.call(), member_id=member, point_currency=CURRENCY)
+    assert (seen.counters.amount_minor, seen.counters.orders) == (0, 0)
+
+
+async def test_payment_and_refunds_in_one_batch(house: House) -> None:
+    """Events of one transaction keep each member's order."""
+    one, other = new_id(), new_id()
+    order = await house.pay(one, 10_000)
+    later = replace(order, order_id=new_id(), member_id=other)
+    again = replace(order, order_id=new_id())
+    await house.post(
+        house.refund_of(order, ("0", 1, 0)), later, house.refund_of(later, ("0", 1, 0)), again
+    )
+    assert await house.balance(one) == (100, 0, 0, 0)
+    assert await house.balance(other) == (0, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_pending_points_mature_and_expire_by_business_time(house: House) -> None:
+    """The sweeper follows the tenant's test clock; balances are right before it comes."""
+    house.now += timedelta(seconds=1)
+    await house.publish(replace(PROGRAMME, return_window_days=3))
+    member = new_id()
+    await house.pay(member, 10_000, category="dairy")
+    assert await house.balance(member) == (0, 150, 0, 0)
+    await house.advance(days=3)
+    assert await house.sweeper.sweep() == 0
+    await house.advance(hours=12)
+    assert "loyalty.pending_points_have_matured" in await house.audit()
+    assert await house.sweeper.sweep() == 1
+    assert await house.audit() == {}
+    assert await house.balance(member) == (150, 0, 0, 0)
+    await house.advance(days=4)
+    assert await house.balance(member) == (100, 0, 0, 0), "the bonus class lives for 7 days"
+    assert await house.audit() == {}
+    assert (await house.figures())["points_expired"] == 50
+
+
+async def test_an_offline_burn_beyond_the_balance_is_debt(house: House) -> None:
+    """An off-line sale is a fact: what is not there is owed, and repaid by what the sale earns."""
+    member = new_id()
+    await house.grant(member, 30)
+    order = await house.pay(member, 2_000, offline_burnt_points=100)
+    assert await house.balance(member) == (0, 0, 0, 50)
+    await house.refund(order, ("0", 1, 100), whole_order=True)
+    assert await house.balance(member) == (30, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_forbidden_debt_is_a_shortfall(house: House) -> None:
+    """What can't be taken back is reported with the order."""
+    house.now += timedelta(seconds=1)
+    await house.publish(replace(PROGRAMME, debt_forbidden=True))
+    member = new_id()
+    order = await house.pay(member, 10_000)
+    await house.hold(member, 80, "h1")
+    await house.resolve("h1")
+    await house.refund(order, ("0", 1, 0))
+    assert await house.balance(member) == (0, 0, 0, 0)
+    assert (await house.figures())["shortfall_points"] == 80
+    assert await house.audit() == {}
+
+
+async def test_tiers_rise_at_once_and_fall_at_the_end(house: House) -> None:
+    """An upgrade counts from the next order; a refund lowers the counters and not the tier, until its time is over."""
+    member = new_id()
+    order = await house.pay(member, 60_000)
+    assert await house.tier(member) == "silver"
+    assert await house.balance(member) == (600, 0, 0, 0)
+    await house.pay(member, 10_000)
+    assert await house.balance(member) == (750, 0, 0, 0)
+    await house.refund(order, ("0", 1, 0))
+    assert await house.tier(member) == "silver"
+    await house.advance(days=91)
+    await house.sweeper.sweep()
+    assert await house.tier(member) == "base"
+    changes, _ = await house.tiers.changes(
+        house.call(), member_id=member, point_currency=CURRENCY, size=10, before=None
+    )
+    assert [(each.from_tier_id, each.to_tier_id) for each in changes] == [("silver", "base"), ("base", "silver")]
+    assert await house.audit() == {}
+
+
+async def test_a_merge_moves_everything(house: House) -> None:
+    """Points, pending, holds, debt and tiers are the survivor's; the alias's orders can still be refunded."""
+    survivor, alias = new_id(), new_id()
+    await house.grant(survivor, 100)
+    order = await house.pay(alias, 60_000)
+    await house.hold(alias, 40, "h1")
+    merge = MergedMembers(merge_id=new_id(), member_id=survivor, alias_id=alias)
+
+    async def follow() -> None:
+        call = house.call()
+        await house.database.run(
+            house.tenant_id, lambda connection: house.following.follow(connection, call, [merge])
+        )
+
+    await follow()
+    await follow()
+    assert await house.balance(survivor) == await house.balance(alias) == (660, 0, 40, 0)
+    assert await house.tier(survivor) == await house.tier(alias) == "silver"
+    await house.resolve("h1", is_capture=False)
+    await house.grant(alias, 5)
+    assert await house.balance(survivor) == (705, 0, 0, 0)
+    await house.refund(order, ("0", 1, 0))
+    assert await house.balance(survivor) == (105, 0, 0, 0)
+    await house.hold(alias, 105, "h2")
+    assert await house.balance(survivor) == (0, 0, 105, 0)
+    assert await house.audit() == {}
+
+
+async def test_two_lanes_never_overdraw(house: House) -> None:
+    """100 parallel holds on points for 10 give exactly 10."""
+    member = new_id()
+    await house.grant(member, 100)
+    results = await asyncio.gather(*(house.hold(member, 10) for _ in range(100)), return_exceptions=True)
+    assert sum(not isinstance(result, DomainError) for result in results) == 10
+    assert await house.balance(member) == (0, 0, 100, 0)
+    assert await house.audit() == {}
