@@ -15,8 +15,7 @@ _REPLIES: dict[int, tuple[int, str, str]] = {
     # a token for another audience, which the services call invalid like any other
     403: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID", BODY),
     404: (code_pb2.NOT_FOUND, "PATH_NOT_FOUND", "no such path; /openapi.json lists them all"),
-    405: (code_pb2.UNIMPLEMENTED, "METHOD_NOT_ALLOWED", "no such method on this path"),
-    408: (code_pb2.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW", "the request did not arrive in time"),
+    408: (code_pb2.INVALID_ARGUMENT, "REQUEST_TOO_SLOW", "the request did not arrive in time"),
     413: (code_pb2.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", "the request is larger than this edge takes"),
     415: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST", "the content type is not one that this path takes"),
     429: (code_pb2.RESOURCE_EXHAUSTED, "EXHAUSTED", "too much at once; come back in a moment"),

@@ -1,0 +1,191 @@
+"""Envoy's configuration against the contracts: everything annotated is routed, and nothing else gets in."""
+
+import base64
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pb2
+
+from gateway import contracts
+from gateway.envoy.bootstrap import bootstrap
+from gateway.envoy.names import API_KEY, BUFFER, LIMIT, TOKEN, TRANSCODER
+from gateway.envoy.replies import _REPLIES
+from gateway.pages import CLIENT_HEADER, KEY_CHECK, LIMIT_CHECK, PAGES
+from gateway.refusals import HTTP_STATUS
+from gateway.settings import EdgeSettings
+from services.console.stack.wheels import envoy_program
+from services.runtime.settings import SERVICES, Settings
+
+RPCS = [pytest.param(rpc, id=rpc.name.removeprefix("siyu.")) for rpc in contracts.rpcs()]
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, Any]:
+    return bootstrap(Settings(), EdgeSettings())
+
+
+def manager(rendered: dict[str, Any]) -> dict[str, Any]:
+    chain = rendered["static_resources"]["listeners"][0]["filter_chains"][0]
+    found: dict[str, Any] = chain["filters"][0]["typed_config"]
+    return found
+
+
+def routes(rendered: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    hosts = manager(rendered)["route_config"]["virtual_hosts"]
+    assert len(hosts) == 1
+    return {route["match"].get("path") or route["match"]["prefix"]: route for route in hosts[0]["routes"]}
+
+
+def of_filter(rendered: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in manager(rendered)["http_filters"] if each["name"] == name)
+    return found["typed_config"]
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+def test_an_rpc_is_routed_to_its_service_within_its_deadline(rendered: dict[str, Any], rpc: contracts.Rpc) -> None:
+    route = routes(rendered)[rpc.path]
+    assert route["route"]["cluster"] == rpc.service
+    duration = route["route"]["max_stream_duration"]
+    deadline = f"{rpc.rule.deadline_ms / 1000:.3f}s"
+    assert duration == {"max_stream_duration": deadline, "grpc_timeout_header_max": deadline}
+    assert ("retry_policy" in route["route"]) is rpc.is_repeatable
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+def test_only_public_rpcs_are_open(rendered: dict[str, Any], rpc: contracts.Rpc) -> None:
+    per_filter = routes(rendered)[rpc.path]["typed_per_filter_config"]
+    assert (TOKEN in per_filter) is rpc.rule.public
+    assert (API_KEY in per_filter) is rpc.rule.public
+    assert LIMIT not in per_filter, "also who needs no token is limited"
+    assert (BUFFER in per_filter) is rpc.is_streaming
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+def test_what_is_retried_can_be_repeated(rpc: contracts.Rpc) -> None:
+    """A call that changes something names a family, and carries a request id or items that do."""
+    request = rpc.descriptor.input_type
+    own = "request_id" in request.fields_by_name
+    items = [field.message_type for field in request.fields if field.message_type is not None and field.is_repeated]
+    of_items = any("request_id" in item.fields_by_name or "sale_number" in item.fields_by_name for item in items)
+    assert bool(rpc.rule.family) == (own or of_items or rpc.is_streaming)
+
+
+def test_nothing_else_is_routed(rendered: dict[str, Any]) -> None:
+    assert set(routes(rendered)) == {rpc.path for rpc in contracts.rpcs()} | {page.path for page in PAGES}
+    for path in (KEY_CHECK, LIMIT_CHECK, "/readyz", "/metrics"):
+        assert not any(
+            path == known or (known != "/" and known.endswith("/") and path.startswith(known))
+            for known in routes(rendered)
+        )
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
+def test_a_page_is_not_transcoded(rendered: dict[str, Any], page: Any) -> None:
+    per_filter = routes(rendered)[page.path]["typed_per_filter_config"]
+    assert TRANSCODER in per_filter
+    assert (TOKEN in per_filter) is page.public
+
+
+def test_no_page_hides_an_rpc() -> None:
+    taken = {page.path for page in PAGES}
+    assert not taken & {binding.template for rpc in contracts.rpcs() for binding in rpc.bindings}
+
+
+def test_inner_services_stay_inside() -> None:
+    names = {service.full_name for service in contracts.open_services()}
+    assert not names & {"siyu.common.v1.FeedService", "siyu.common.v1.AuditService"}
+    assert {name.split(".")[1] for name in names} == set(SERVICES)
+
+
+def test_every_filter_that_decides_stands_behind_the_transcoder(rendered: dict[str, Any]) -> None:
+    names = [each["name"] for each in manager(rendered)["http_filters"]]
+    assert names == ["siyu.strip", BUFFER, TRANSCODER, API_KEY, TOKEN, LIMIT, "envoy.filters.http.router"]
+
+
+def test_a_token_is_the_rule_and_comes_by_header_only(rendered: dict[str, Any]) -> None:
+    token = of_filter(rendered, TOKEN)
+    assert token["rules"] == [{"match": {"prefix": "/"}, "requires": {"provider_name": "siyu"}}]
+    provider = token["providers"]["siyu"]
+    assert provider["from_headers"] == [{"name": "authorization", "value_prefix": "Bearer "}]
+    assert "from_params" not in provider
+    assert provider["claim_to_headers"] == [{"header_name": CLIENT_HEADER, "claim_name": "sub"}]
+
+
+def test_keys_fail_closed_and_limits_open(rendered: dict[str, Any]) -> None:
+    key = of_filter(rendered, API_KEY)["extension_config"]["typed_config"]
+    assert key["failure_mode_allow"] is False
+    assert of_filter(rendered, LIMIT)["failure_mode_allow"] is True
+
+
+def test_the_transcoder_knows_every_contract_and_every_detail_of_a_refusal(rendered: dict[str, Any]) -> None:
+    config = of_filter(rendered, TRANSCODER)
+    assert config["services"] == [service.full_name for service in contracts.open_services()]
+    files = descriptor_pb2.FileDescriptorSet.FromString(base64.b64decode(config["proto_descriptor_bin"])).file
+    known: set[str] = set()
+    for file in files:
+        assert set(file.dependency) <= known, f"{file.name} stands before what it needs"
+        known.add(file.name)
+    assert {"google/rpc/error_details.proto", "google/rpc/status.proto"} <= known
+
+
+def test_the_access_log_has_neither_path_nor_address(rendered: dict[str, Any]) -> None:
+    (log,) = manager(rendered)["access_log"]
+    told = json.dumps(log["typed_config"]["log_format"])
+    for operator in ("PATH", "DOWNSTREAM_REMOTE", "X-FORWARDED-FOR", "USER-AGENT", "AUTHORIZATION", "QUERY"):
+        assert operator not in told.upper(), operator
+
+
+def test_own_replies_speak_like_the_services() -> None:
+    for status, (code, reason, text) in _REPLIES.items():
+        assert re.fullmatch(r"[A-Z][A-Z_]+", reason)
+        assert text
+        assert HTTP_STATUS[code] // 100 == status // 100
+
+
+def test_envoy_accepts_it_and_warns_of_nothing(tmp_path: Path, rendered: dict[str, Any]) -> None:
+    _validated(tmp_path, rendered)
+
+
+def test_envoy_accepts_it_with_tls_and_traces(tmp_path: Path) -> None:
+    certificate, key = _certificate(tmp_path)
+    settings = Settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4317", SIYU_TRACE_RATIO=0.1)  # type: ignore[call-arg]
+    edge = EdgeSettings(tls_certificate=certificate, tls_key=key, listen="[::]:8443")
+    _validated(tmp_path, bootstrap(settings, edge))
+
+
+def _validated(directory: Path, rendered: dict[str, Any]) -> None:
+    file = directory / "envoy.json"
+    file.write_text(json.dumps(rendered))
+    command = [str(envoy_program()), "--mode", "validate", "--config-path", str(file), "--disable-hot-restart"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "deprecated" not in done.stderr.lower(), done.stderr[-3000:]
+
+
+def _certificate(directory: Path) -> tuple[Path, Path]:
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "edge.test")])
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    signed = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(private.public_key())
+        .serial_number(1).not_valid_before(made).not_valid_after(made + timedelta(days=36500))
+        .sign(private, hashes.SHA256())
+    )  # fmt: skip
+    certificate, key = directory / "tls.crt", directory / "tls.key"
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return certificate, key

@@ -1,0 +1,113 @@
+"""API keys: who may ask identity, how often, and what is remembered."""
+
+import asyncio
+
+import pytest
+
+from gateway.jwks import Jwks
+from gateway.keys import KEPT_S, REFUSED_FOR_S, ApiKey, ApiKeys
+from services.runtime.auth import JsonWebKeys
+from services.runtime.errors import Unauthenticated, Unavailable
+
+CLIENT = "0199a3c4-7d1e-7000-8000-0000000000c1"
+
+
+class Identity:
+    """Knows one secret, and counts who asks."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.now_s = 0.0
+
+    async def issue(self, client_id: str, client_secret: str) -> str:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if client_secret == "away":
+            raise Unavailable("away")
+        if client_secret != "right":
+            raise Unauthenticated("no")
+        return f"token of {client_id}"
+
+    def keys(self) -> ApiKeys:
+        return ApiKeys(issue=self.issue, now_s=lambda: self.now_s)
+
+
+def key(secret: str) -> ApiKey:
+    return ApiKey(client_id=CLIENT, client_secret=secret)
+
+
+async def test_a_token_is_kept_for_a_minute_and_asked_for_once() -> None:
+    identity = Identity()
+    keys = identity.keys()
+    tokens = await asyncio.gather(*(keys.token(key("right")) for _ in range(50)))
+    assert (set(tokens), identity.asked) == ({f"token of {CLIENT}"}, 1)
+    identity.now_s = KEPT_S - 1
+    await keys.token(key("right"))
+    assert identity.asked == 1
+    identity.now_s = KEPT_S + 1
+    await keys.token(key("right"))
+    assert identity.asked == 2
+
+
+async def test_a_wrong_key_is_not_asked_about_each_time() -> None:
+    identity = Identity()
+    keys = identity.keys()
+    for _ in range(5):
+        with pytest.raises(Unauthenticated) as refused:
+            await keys.token(key("wrong"))
+        assert refused.value.reason == "BAD_CREDENTIALS"
+    assert identity.asked == 1
+    identity.now_s = REFUSED_FOR_S + 1
+    with pytest.raises(Unauthenticated):
+        await keys.token(key("wrong"))
+    assert identity.asked == 2
+
+
+async def test_identity_away_is_no_verdict() -> None:
+    identity = Identity()
+    keys = identity.keys()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await keys.token(key("away"))
+    assert identity.asked == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(CLIENT, id="no secret"),
+        pytest.param(f"{CLIENT}.", id="an empty secret"),
+        pytest.param("service:loyalty.secret", id="a service"),
+        pytest.param("platform:operator.secret", id="the operator"),
+        pytest.param(f"{CLIENT}.a b", id="a blank"),
+        pytest.param(f"{CLIENT.upper()}.secret", id="another spelling"),
+        pytest.param(f"{CLIENT}." + "x" * 1000, id="too long"),
+    ],
+)
+def test_what_is_no_key(text: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        ApiKey.parse(text)
+    assert refused.value.reason == "BAD_CREDENTIALS"
+
+
+def test_a_secret_may_have_dots_and_stays_out_of_print() -> None:
+    parsed = ApiKey.parse(f"{CLIENT}.a.b.c")
+    assert parsed.client_secret == "a.b.c"
+    assert "a.b.c" not in repr(parsed)
+
+
+async def test_keys_outlive_identity() -> None:
+    now_s, away = 0.0, False
+
+    async def fetch() -> JsonWebKeys:
+        if away:
+            raise Unavailable("away")
+        return [{"kid": "1"}]
+
+    jwks = Jwks(fetch=fetch, now_s=lambda: now_s)
+    assert await jwks.document() == b'{"keys":[{"kid":"1"}]}'
+    now_s, away = 1000.0, True
+    assert await jwks.document() == b'{"keys":[{"kid":"1"}]}'
+    with pytest.raises(Unavailable):
+        await Jwks(fetch=fetch, now_s=lambda: now_s).document()
