@@ -143,7 +143,7 @@ def test_every_answer_and_every_refusal_has_a_schema(told: Told) -> None:
         pytest.param(points_pb2.AccrueRequest, "requestId", {"minLength": 1, "maxLength": 128}, id="length"),
         pytest.param(points_pb2.AccrueRequest, "occurredAt", {"type": "string", "format": "date-time"}, id="time"),
         pytest.param(
-            points_pb2.ListEntriesRequest, "pageSize", {"type": "integer", "minimum": 0, "maximum": 500}, id="bounds"
+            points_pb2.ListEntriesRequest, "pageSize", {"type": "integer", "minimum": 0, "maximum": 200}, id="bounds"
         ),
         pytest.param(points_pb2.BatchAccrueRequest, "items", {"type": "array", "minItems": 1}, id="items"),
     ],
