@@ -387,7 +387,7 @@ def paid_order(payload: bytes) -> PaidOrder:
         store_id=said.store_id,
         offline=said.offline,
         occurred_at=instant(said.occurred_at),
-        given=summed(_given(share) for line in said.lines for share in line.discounts),
+        given=summed(_given(share) for line in said.lines for share in line.discounts if _is_ours(share)),
     )
 
 
@@ -399,8 +399,13 @@ def refund(payload: bytes) -> Refund:
         order_id=said.order_id,
         whole_order=said.whole_order,
         occurred_at=instant(said.occurred_at),
-        given_back=summed(_given(share) for line in said.lines for share in line.discounts),
+        given_back=summed(_given(share) for line in said.lines for share in line.discounts if _is_ours(share)),
     )
+
+
+def _is_ours(share: Any) -> bool:
+    """Whether a promotion or coupon gave it, and not a till by itself."""
+    return bool(share.source != promotion_pb2.DISCOUNT_SOURCE_TILL)
 
 
 def _given(share: Any) -> Given:
