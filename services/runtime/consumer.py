@@ -26,7 +26,7 @@ from services.runtime import log, telemetry
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import DEFAULT_TIME_ZONE
 from services.runtime.database import EVERY_TENANT, Connection, Database, raw
-from services.runtime.errors import Conflict, DomainError, Refused, TimedOut, Unavailable
+from services.runtime.errors import Conflict, DomainError, Exhausted, Refused, TimedOut, Unavailable
 from services.runtime.feed import FeedChannel
 from services.runtime.leases import pause
 from services.runtime.relay import redis_client, stream_of
@@ -52,7 +52,7 @@ FAILURES = Counter("siyu_consumer_failures_total", "Attempts to handle events th
 BEHIND = Gauge("siyu_consumer_behind_blocks", "Blocks in the log not yet handled", ["service", "queue", "partition"])
 STUCK = Gauge("siyu_consumer_stuck", "1 while a partition cannot go on by itself", ["service", "queue", "partition"])
 
-_PASSING = (Unavailable, TimedOut, Conflict)
+_PASSING = (Unavailable, TimedOut, Conflict, Exhausted)
 _log = structlog.get_logger(__name__)
 
 _LOAD_CURSOR = """

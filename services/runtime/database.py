@@ -36,6 +36,7 @@ IDLE_IN_TRANSACTION_S = 15
 MAX_ATTEMPTS = 5
 BACKOFF_S = 0.01
 RETRY_AFTER_S = 1.0
+ROLLBACK_TIMEOUT_S = 1.0
 STATEMENTS_CACHED = 512
 # the statement's own time-out speaks first, so that the connection survives the deadline
 DEADLINE_GRACE_S = 0.25
@@ -311,10 +312,6 @@ class Database:
         driver = sync.connection.driver_connection
         try:
             yield connection, driver
-        except asyncio.CancelledError:
-            # where the cancel struck is unknown: the connection may be in a transaction nobody will end
-            await asyncio.shield(_discard(connection))
-            raise
         except BaseException:
             await asyncio.shield(_roll_back(connection, driver))
             raise
@@ -333,11 +330,16 @@ def _require_committed(status: str) -> None:
 
 
 async def _roll_back(connection: Connection, driver: Any) -> None:
-    if driver.is_closed() or not driver.is_in_transaction():
+    """Ends whatever transaction there is; a connection that can't is not used again."""
+    if driver.is_closed():
         return
     try:
-        await driver.execute("ROLLBACK")
-    except Exception:  # noqa: BLE001 - whatever it is, this connection is not used again
+        # Unconditionally: after a cancel nobody knows how far the begin came. The driver waits until Postgres has
+        # taken note of the cancel before it sends this.
+        await driver.execute("ROLLBACK", timeout=ROLLBACK_TIMEOUT_S)
+        if driver.is_in_transaction():
+            await _discard(connection)
+    except Exception:  # noqa: BLE001 - whatever it is, the connection goes
         await _discard(connection)
 
 

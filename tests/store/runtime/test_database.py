@@ -222,6 +222,29 @@ async def test_a_cancelled_task_leaves_no_transaction_behind(runtime_settings: S
         await database.close()
 
 
+async def test_a_burst_of_cancelled_calls_costs_no_connections(runtime_settings: Settings, tenant_id: str) -> None:
+    database = Database.open(runtime_settings, service="commerce", pool_size=2)
+
+    async def backend(connection: Connection) -> int:
+        pid: int = await raw(connection).fetchval("SELECT pg_backend_pid()")
+        await asyncio.sleep(0.05)
+        return pid
+
+    async def slow(connection: Connection) -> None:
+        await raw(connection).execute("SELECT pg_sleep(1)")
+
+    before = set(await asyncio.gather(*(database.run(tenant_id, backend) for _ in range(2))))
+    for _ in range(10):
+        tasks = [asyncio.create_task(database.run(tenant_id, slow)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    after = set(await asyncio.gather(*(database.run(tenant_id, backend) for _ in range(2))))
+    assert after == before
+    await database.close()
+
+
 async def test_a_full_pool_is_told_as_exhausted(runtime_settings: Settings, tenant_id: str) -> None:
     database = Database.open(runtime_settings, service="commerce", pool_size=1)
     database.engine.sync_engine.pool._timeout = 0.05

@@ -4,13 +4,14 @@ import asyncio
 
 import asyncpg
 import pytest
+import structlog
 
 from services.runtime import log
 from services.runtime.database import EVERY_TENANT, Connection, Database, raw
 from services.runtime.errors import Refused
 from services.runtime.ids import new_id
 from services.runtime.outbox import partition_of
-from services.runtime.relay import FencedError, Relay, Source
+from services.runtime.relay import OLDEST_S, FencedError, Relay, Source
 from services.runtime.settings import Settings
 from siyu.common.v1 import event_pb2
 from tests.store.runtime.conftest import NOON, PARTITIONS
@@ -197,6 +198,36 @@ async def test_after_a_restore_the_transaction_ids_start_anew_and_nothing_is_stu
     assert sorted(await names(system)) == ["after/1", "before/1"]
     await publish(app, tenant_id, event("later", 1))
     assert await relay.drain() == 1
+
+
+async def test_events_that_wait_behind_a_long_transaction_raise_the_alarm(
+    app: Database, system: Database, runtime_settings: Settings, tenant_id: str
+) -> None:
+    relay = relay_of(runtime_settings, system)
+    lane = await system.lane()
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def long_one(connection: Connection) -> None:
+        await raw(connection).fetchval("SELECT pg_current_xact_id()")
+        began.set()
+        await go_on.wait()
+
+    task = asyncio.create_task(app.run(tenant_id, long_one))
+    await began.wait()
+    await publish(app, tenant_id, event("o-1", 1))
+    assert await relay.drain() == 0
+
+    async def age(connection: Connection) -> None:
+        await raw(connection).execute("UPDATE outbox SET posted_at = posted_at - interval '20 seconds'")
+
+    await system.run(EVERY_TENANT, age)
+    with structlog.testing.capture_logs() as logs:
+        await relay._look_for_stuck(lane)
+    assert [entry["log_level"] for entry in logs] == ["error"]
+    assert OLDEST_S.labels("commerce")._value.get() > 20
+    go_on.set()
+    await task
+    await lane.close()
 
 
 async def test_a_services_own_rows_can_be_a_source(
