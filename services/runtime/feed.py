@@ -74,9 +74,7 @@ class Feed:
             )
         return response
 
-    async def get_positions(
-        self, request: feed_pb2.GetPositionsRequest, call: Call
-    ) -> feed_pb2.GetPositionsResponse:
+    async def get_positions(self, request: feed_pb2.GetPositionsRequest, call: Call) -> feed_pb2.GetPositionsResponse:
         """How far this service's consumers of the producer's partition are."""
 
         async def work(connection: Connection) -> dict[str, int]:
