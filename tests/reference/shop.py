@@ -103,6 +103,8 @@ class Shop:
                 known: prices for known, prices in self.prices.items() if known == week - 1
             }
             for visit in files.visits(week):
+                if visit["household"] % self.plan["one_in"]:
+                    continue
                 offline = str(visit["basket"]) in self.plan["offline"]
                 days[visit["day"]].append(visit)
                 if offline:

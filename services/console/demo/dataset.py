@@ -149,10 +149,14 @@ class DataSet:
         ]
         return sorted(baskets, key=lambda basket: (basket.at, basket.basket_id))
 
-    def sales_cents_of(self, weeks: Iterable[int]) -> int:
-        """The recorded sales of some weeks."""
-        chosen = pc.is_in(self._transactions["week"], value_set=pa.array(list(weeks), pa.int64()))
-        return _total(self._transactions.filter(chosen), "sales_cents")
+    def sales_cents_of(self, weeks: Iterable[int], *, one_in: int = 1) -> int:
+        """The recorded sales of some weeks; with `one_in`, of the households that a sample takes."""
+        chosen = self._transactions.filter(
+            pc.is_in(self._transactions["week"], value_set=pa.array(list(weeks), pa.int64()))
+        )
+        households = chosen["household_id"]
+        multiples = pc.multiply(pc.divide(households, one_in), one_in)
+        return _total(chosen.filter(pc.equal(households, multiples)), "sales_cents")
 
     def week_of_day(self) -> dict[date, int]:
         """The week of each local day with a sale."""

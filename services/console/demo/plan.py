@@ -56,10 +56,11 @@ class SupplierIntent:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """The intents of a replay, by basket id."""
+    """The intents of a replay, by basket id. A sample (`one_in` above 1) takes one household in so many."""
 
     seed: str
     weeks: tuple[int, ...]
+    one_in: int = 1
     first_day: str = ""
     last_day: str = ""
     sales: int = 0
@@ -70,6 +71,14 @@ class Plan:
     offline: dict[int, str] = field(default_factory=dict)
     refunds: list[RefundIntent] = field(default_factory=list)
     suppliers: dict[int, dict[str, SupplierIntent]] = field(default_factory=dict)
+
+    def takes(self, household_id: int) -> bool:
+        """Whether the household is replayed."""
+        return household_id % self.one_in == 0
+
+    def baskets(self, data: DataSet, week: int) -> list[Basket]:
+        """The week's baskets that are replayed."""
+        return [basket for basket in data.baskets(week) if self.takes(basket.household_id)]
 
     def text(self) -> str:
         """The plan as JSON; the same plan, the same text."""
@@ -96,21 +105,23 @@ def campaigns_in(data: DataSet, first_day: date, last_day: date) -> list[Campaig
     return [c for c in data.campaigns().values() if c.first_day <= last_day and c.last_day >= first_day]
 
 
-def make_plan(data: DataSet, *, weeks: tuple[int, ...], seed: str) -> Plan:
+def make_plan(data: DataSet, *, weeks: tuple[int, ...], seed: str, one_in: int = 1) -> Plan:
     """Draws the intents of all weeks. Only the intents are kept, so that a year fits."""
     products = data.products()
     days = sorted(day for day, week in data.week_of_day().items() if week in set(weeks))
-    plan = Plan(seed=seed, weeks=weeks, first_day=days[0].isoformat(), last_day=days[-1].isoformat())
+    first_day, last_day = days[0].isoformat(), days[-1].isoformat()
+    plan = Plan(seed=seed, weeks=weeks, one_in=one_in, first_day=first_day, last_day=last_day)
     running = campaigns_in(data, days[0], days[-1])
     coupons = {key: frozenset(ids) for key, ids in data.coupons(c.campaign_id for c in running).items()}
     plan.coupon_values = {template_id(*key): coupon_value_cents(seed, template_id(*key)) for key in coupons}
     redemptions: dict[tuple[int, date], list[tuple[Redemption, str]]] = defaultdict(list)
     for redemption, code in _coded(data.redemptions(), coupons):
-        redemptions[redemption.household_id, redemption.day].append((redemption, code))
+        if plan.takes(redemption.household_id):
+            redemptions[redemption.household_id, redemption.day].append((redemption, code))
     unmatched: dict[str, int] = defaultdict(int)
     for week in weeks:
         visits: dict[tuple[int, date], list[Basket]] = defaultdict(list)
-        for basket in data.baskets(week):
+        for basket in plan.baskets(data, week):
             if accepted_lines(basket):
                 plan.sales += 1
                 visits[basket.household_id, basket.day].append(basket)

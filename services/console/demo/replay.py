@@ -73,9 +73,10 @@ class Replay:
         started = time.monotonic()
         with bar(console, title="sales", total=self.plan.sales) as progress:
             for week in self.plan.weeks:
-                baskets = self.opening.data.baskets(week)
+                # the price list is the whole week's, whoever is replayed
+                self._discounts[week] = member_discounts(self.opening.data.baskets(week), self.opening.products)
+                baskets = self.plan.baskets(self.opening.data, week)
                 self.result.coverage.add(baskets, self.opening.products)
-                self._discounts[week] = member_discounts(baskets, self.opening.products)
                 self._discounts.pop(week - 2, None)
                 days: dict[date, list[Basket]] = defaultdict(list)
                 for basket in baskets:

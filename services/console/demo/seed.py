@@ -36,7 +36,7 @@ async def open_shops(opening: Opening, *, console: Console) -> None:
     """Seeds everything that the replay needs. Repeating it changes nothing: every call carries the same request id."""
     sold = Sold()
     for week in opening.plan.weeks:
-        sold.add(opening.data.baskets(week), opening.plan.offline)
+        sold.add(opening.plan.baskets(opening.data, week), opening.plan.offline)
     campaigns = seed_offers.running_campaigns(opening)
     first_weeks = [basket for week in opening.plan.weeks[:2] for basket in opening.data.baskets(week)]
 

@@ -35,6 +35,10 @@ def test_coverage_of_a_fortnight_equals_the_files(data: DataSet, products: dict[
     for week in (33, 34):
         coverage.add(data.baskets(week), products)
     assert coverage.sales_cents == data.sales_cents_of((33, 34)) == 17_317_257
+    sampled = intake.Coverage()
+    for week in (33, 34):
+        sampled.add([basket for basket in data.baskets(week) if basket.household_id % 7 == 0], products)
+    assert 0 < sampled.sales_cents == data.sales_cents_of((33, 34), one_in=7) < 17_317_257
     assert coverage.rejected == {rules.NOTHING_SOLD: 424}
     assert coverage.rejected_sales_cents[rules.NOTHING_SOLD] == 0
 
