@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     points: int
 
 
-class Refusal(Exception):  # noqa: N818 -- the project's word for a business no
+class Refusal(Exception):
     """A business refusal, by its reason."""
 
     def __init__(self, reason: str, missing_points: int = 0) -> None:
@@ -157,9 +157,7 @@ class PointsModel:
             earning.lot = self._post("mature", earning.pool, "pending", points, earning.expires_at)
         self._expire()
 
-    def earn(
-        self, key: str, pool: Pool, points: int, expires_at: datetime, matures_at: datetime | None = None
-    ) -> None:
+    def earn(self, key: str, pool: Pool, points: int, expires_at: datetime, matures_at: datetime | None = None) -> None:
         """Adds points to the pool, at once or, while the return window is open, as pending."""
         pending = matures_at is not None and matures_at > self.now
         earning = Earning(pool=pool, points=points, expires_at=expires_at, matures_at=matures_at, pending=0)
@@ -208,9 +206,7 @@ class PointsModel:
         """The hold's time to live ran out: as a void."""
         self._end(hold_id, "EXPIRED")
 
-    def refund(
-        self, *, gives: Sequence[tuple[str, int]] = (), takes: Sequence[tuple[str, int]] = ()
-    ) -> int:
+    def refund(self, *, gives: Sequence[tuple[str, int]] = (), takes: Sequence[tuple[str, int]] = ()) -> int:
         """Gives back burnt points, then takes back earned ones; returns the shortfall where debt is forbidden.
 
         `gives` names captured holds, `takes` earnings, each with points. Refuses REFUND_EXCEEDS_SALE."""

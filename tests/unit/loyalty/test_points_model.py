@@ -194,7 +194,7 @@ class PointsMachine(RuleBasedStateMachine):
         return key
 
     @rule(target=opened, points=st.integers(1, 400), offline=st.booleans())
-    def hold(self, points: int, offline: bool) -> Any:  # noqa: FBT001 -- hypothesis passes it
+    def hold(self, points: int, offline: bool) -> Any:
         key = self._key()
         try:
             self.model.hold(key, points, debt_allowed=offline)
@@ -210,7 +210,7 @@ class PointsMachine(RuleBasedStateMachine):
         return hold_id
 
     @rule(hold_id=consumes(opened), expires=st.booleans())
-    def release(self, hold_id: str, expires: bool) -> None:  # noqa: FBT001
+    def release(self, hold_id: str, expires: bool) -> None:
         before = self.model.available - self.model.debt
         points = self.model.holds[hold_id].points
         (self.model.expire_hold if expires else self.model.void)(hold_id)
