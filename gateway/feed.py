@@ -84,6 +84,9 @@ class Feed:
         if cursor:
             at = self.seal.read(cursor, tenant_id=call.tenant_id)
             self._check_kept(at, heads, call)
+        elif away:
+            # a start that leaves a service out would tell its old events as new ones, or as lost
+            raise Unavailable(f"{' and '.join(away)} can't be read right now; start again in a moment")
         else:
             at = _from_oldest(heads) if start == "oldest" else _from_now(heads)
         ahead = [place for place in sorted(heads) if at.after(*place) < heads[place].seq]

@@ -14,6 +14,8 @@ class EdgeSettings(BaseSettings):
     listen: str = Field(default="0.0.0.0:8080", validation_alias="SIYU_EDGE_LISTEN")
     # Envoy's admin page can stop it and shows its configuration: loopback, or a pod's own address.
     admin: str = Field(default="127.0.0.1:9901", validation_alias="SIYU_ENVOY_ADMIN")
+    # Where a cluster asks Envoy how it is; empty: nowhere. Answers /ready and /stats/prometheus, nothing else.
+    probes: str = Field(default="", validation_alias="SIYU_EDGE_PROBES")
     tls_certificate: Path | None = Field(default=None, validation_alias="SIYU_EDGE_TLS_CERTIFICATE")
     tls_key: Path | None = Field(default=None, validation_alias="SIYU_EDGE_TLS_KEY")
     # Load balancers in front of Envoy that append to x-forwarded-for; what stands before their entries is hearsay.

@@ -3,6 +3,7 @@
 from gateway.envoy.clusters import clusters
 from gateway.envoy.listener import listener
 from gateway.envoy.names import Config, socket_address
+from gateway.envoy.probes import probes
 from gateway.settings import EdgeSettings
 from services.runtime.settings import Settings
 
@@ -12,10 +13,15 @@ MAX_DOWNSTREAM_CONNECTIONS = 20_000
 
 def bootstrap(settings: Settings, edge: EdgeSettings) -> Config:
     """Envoy's configuration for these addresses, ready to be written as JSON."""
+    listeners, targets = [listener(settings, edge)], clusters(settings)
+    if edge.probes:
+        asked, answering = probes(edge)
+        listeners.append(asked)
+        targets.append(answering)
     return {
         "node": {"id": "edge", "cluster": "siyu"},
         "admin": {"address": socket_address(edge.admin)},
-        "static_resources": {"listeners": [listener(settings, edge)], "clusters": clusters(settings)},
+        "static_resources": {"listeners": listeners, "clusters": targets},
         "overload_manager": {
             "resource_monitors": [
                 {

@@ -12,6 +12,7 @@ LIMIT: Final = "siyu.limit"
 
 GATEWAY: Final = "gateway"
 TELEMETRY: Final = "telemetry"
+ADMIN: Final = "admin"
 PROVIDER: Final = "siyu"
 
 _TYPES: Final = "type.googleapis.com/"

@@ -113,11 +113,13 @@ async def test_a_cursor_is_good_for_its_tenant_only(edge: TestEdge) -> None:
 
 
 async def test_a_service_that_is_away_is_named_and_caught_up(edge: TestEdge) -> None:
+    cursor = (await read(edge))["nextCursor"]
     edge.logs["commerce"].append(0, TENANT, paid(1))
-
     edge.logs["loyalty"].append(0, TENANT, paid(2))
     edge.logs["loyalty"].is_away = True
-    page = await read(edge)
+    page = await read(edge, cursor=cursor)
+    start = await edge.http.get("/v1/events", headers=edge.bearer(SCOPE))
+    check_status(start, http=503, code=14, reason="UNAVAILABLE")
     edge.logs["loyalty"].is_away = False
     assert [event["aggregateId"] for event in page["events"]] == ["order-1"]
     assert page["unavailableServices"] == ["loyalty"]

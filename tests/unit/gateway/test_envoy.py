@@ -150,10 +150,18 @@ def test_envoy_accepts_it_and_warns_of_nothing(tmp_path: Path, rendered: dict[st
     _validated(tmp_path, rendered)
 
 
-def test_envoy_accepts_it_with_tls_and_traces(tmp_path: Path) -> None:
+def test_probes_open_no_other_page_of_the_admin() -> None:
+    rendered = bootstrap(Settings(), EdgeSettings(probes="127.0.0.1:8081"))
+    _, asked = rendered["static_resources"]["listeners"]
+    routes = asked["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0]["routes"]
+    assert [route["match"] for route in routes] == [{"path": "/ready"}, {"path": "/stats/prometheus"}]
+    assert len(bootstrap(Settings(), EdgeSettings())["static_resources"]["listeners"]) == 1, "only where asked for"
+
+
+def test_envoy_accepts_it_with_tls_traces_and_probes(tmp_path: Path) -> None:
     certificate, key = _certificate(tmp_path)
     settings = Settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4317", SIYU_TRACE_RATIO=0.1)  # type: ignore[call-arg]
-    edge = EdgeSettings(tls_certificate=certificate, tls_key=key, listen="[::]:8443")
+    edge = EdgeSettings(tls_certificate=certificate, tls_key=key, listen="[::]:8443", probes="0.0.0.0:8081")
     _validated(tmp_path, bootstrap(settings, edge))
 
 
