@@ -1,6 +1,7 @@
 """What commerce tells the other services and itself."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.commerce.domain.orders import Order
 from services.commerce.domain.refunds import Refund
@@ -24,24 +25,27 @@ class LineRefunded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderCancelled:
-    """A placed order was not paid."""
+    """A placed order was not paid; `occurred_at` is when it was given up, in business time."""
 
     order: Order
     reason: str
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierOrderRequested:
-    """A supplier must be asked to ship."""
+    """A supplier must be asked to ship; `occurred_at` is business time."""
 
     supplier_order: SupplierOrder
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierOrderChanged:
-    """A supplier order moved on."""
+    """A supplier order moved on; `occurred_at` is business time."""
 
     supplier_order: SupplierOrder
+    occurred_at: datetime
 
 
 Event = OrderPaid | LineRefunded | OrderCancelled | SupplierOrderRequested | SupplierOrderChanged

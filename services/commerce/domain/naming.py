@@ -3,26 +3,32 @@
 import hashlib
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 
 from services.runtime.ids import OrderId, derive_id, is_id
 
 _VERSION_7: Final = 7
-_TIME_BITS: Final = 80
+_BELOW_TIME: Final = 80
 
 
-def order_id_of(tenant_id: str, client_id: str, family: str, request_id: str) -> OrderId:
+def order_id_of(
+    tenant_id: str, client_id: str, family: str, request_id: str, *, sold_at: datetime | None = None
+) -> OrderId:
     """The order that this request makes, the same at every attempt, so that a retry finds the saga it began.
 
-    Where the request id is a UUIDv7 its time leads the order's id, so that the key grows at its end; else it is random.
+    The time that the request itself tells (`sold_at`, or a request id that is a UUIDv7) leads the id, so that the key
+    grows at its end; where it tells none the id is random.
     """
     derived = derive_id("order", tenant_id, client_id, family, request_id)
-    if not is_id(request_id) or uuid.UUID(request_id).version != _VERSION_7:
+    if sold_at is not None:
+        at_ms = int(sold_at.timestamp() * 1000)
+    elif is_id(request_id) and uuid.UUID(request_id).version == _VERSION_7:
+        at_ms = uuid.UUID(request_id).int >> _BELOW_TIME
+    else:
         return OrderId(derived)
-    time_part = uuid.UUID(request_id).int >> _TIME_BITS << _TIME_BITS
-    rest = uuid.UUID(derived).int & ((1 << _TIME_BITS) - 1)
-    version = (rest & ~(0xF << 76)) | (_VERSION_7 << 76)
-    return OrderId(str(uuid.UUID(int=time_part | version)))
+    rest = uuid.UUID(derived).int & ((1 << _BELOW_TIME) - 1)
+    return OrderId(str(uuid.UUID(int=(at_ms << _BELOW_TIME) | (rest & ~(0xF << 76)) | (_VERSION_7 << 76))))
 
 
 def goods_fingerprint(goods: Iterable[tuple[str, str, int]]) -> bytes:

@@ -61,7 +61,8 @@ def check_charges(charged_minor: Sequence[int], lines: Sequence[PricedLine]) -> 
 def as_charged(line: PricedLine, charged_minor: int) -> tuple[PricedLine, Found | None]:
     """The line as it was sold, and how that differs from what the books would have asked.
 
-    Where the charge is the quoted price its discounts explain it; else the discount is the till's own.
+    What the till took off is explained by the quoted discounts, in the order of evaluation and each as a whole, as far
+    as it reaches; the rest is the till's own.
     """
     if charged_minor == line.net_minor:
         return line, None
@@ -73,6 +74,23 @@ def as_charged(line: PricedLine, charged_minor: int) -> tuple[PricedLine, Found 
     )
     # a list price below the charge is not what the customer saw on the shelf
     shelf_minor = max(line.shelf_minor, charged_minor)
-    off_minor = shelf_minor - charged_minor
-    shares = ((TILL_DISCOUNT, off_minor),) if off_minor else ()
-    return replace(line, shelf_minor=shelf_minor, shares=shares), found
+    left_minor = shelf_minor - charged_minor
+    shares: list[tuple[Discount, int]] = []
+    for discount, share_minor in line.shares:
+        if share_minor <= left_minor:
+            shares.append((discount, share_minor))
+            left_minor -= share_minor
+    if left_minor:
+        shares.append((TILL_DISCOUNT, left_minor))
+    return replace(line, shelf_minor=shelf_minor, shares=tuple(shares)), found
+
+
+def without_coupons(line: PricedLine, coupon_ids: frozenset[str]) -> PricedLine:
+    """The line with the shares of these coupons as the till's own: their use could not be claimed."""
+    moved_minor = sum(share for discount, share in line.shares if discount.coupon_id in coupon_ids)
+    if not moved_minor:
+        return line
+    kept = [(discount, share) for discount, share in line.shares if discount.coupon_id not in coupon_ids]
+    own_minor = moved_minor + sum(share for discount, share in kept if discount == TILL_DISCOUNT)
+    others = [(discount, share) for discount, share in kept if discount != TILL_DISCOUNT]
+    return replace(line, shares=(*others, (TILL_DISCOUNT, own_minor)))

@@ -5,6 +5,7 @@ DomainError
 ├── NotAllowed       PriceNotYours
 ├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder
 ├── AlreadyExists    SaleNumberReused
+├── Conflict         SaleRace
 └── Refused          OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
                      OrderNotPayable, OrderNotCancellable, OrderNotPaid, OrderGivenUp,
                      SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits
@@ -12,7 +13,7 @@ DomainError
 
 from collections.abc import Sequence
 
-from services.runtime.errors import AlreadyExists, Invalid, Missing, NotAllowed, Refused
+from services.runtime.errors import AlreadyExists, Conflict, Invalid, Missing, NotAllowed, Refused
 
 
 class SharesNotWhole(Invalid):
@@ -116,6 +117,14 @@ class SaleNumberReused(AlreadyExists):
             f"till {till_id!r} sold other goods under number {sale_number!r}; a new sale needs a new number",
             metadata={"order_id": order_id},
         )
+
+
+class SaleRace(Conflict):
+    """Another call made the same sale at this moment; the next look finds it."""
+
+    def __init__(self) -> None:
+        """The use case goes round again by itself."""
+        super().__init__("another call makes this sale at this moment; try again")
 
 
 class OutOfStock(Refused):

@@ -17,8 +17,10 @@ from services.commerce.domain.orders import (
     Tender,
 )
 from services.commerce.domain.refunds import Refund
+from services.commerce.domain.refusals import SaleRace
 from services.commerce.store.arrays import as_text
-from services.runtime.database import Connection, raw
+from services.commerce.tables import ORDERS_KEY, ORDERS_TILL_SALE
+from services.runtime.database import Connection, constraint_of, raw
 from services.runtime.ids import MemberId, OrderId, StoreId
 
 Candidate = tuple[int, str, int, str]
@@ -72,11 +74,11 @@ _FIND = f"""
 _LOCK = f"{_FIND} ORDER BY o.order_id FOR NO KEY UPDATE"
 # two ways to know a sale again: the order that its request makes, and the till's own number
 _FIND_SALE = """
-    SELECT o.order_id::text, o.goods
+    SELECT o.order_id::text, o.goods, o.state
     FROM orders AS o
     WHERE o.tenant_id = $1::uuid AND o.order_id = $2::uuid
     UNION ALL
-    SELECT o.order_id::text, o.goods
+    SELECT o.order_id::text, o.goods, o.state
     FROM orders AS o
     WHERE o.tenant_id = $1::uuid AND o.store_id = $3 AND o.till_id = $4 AND o.sale_number = $5
       AND o.till_id <> '' AND o.state <> 6 AND o.order_id <> $2::uuid
@@ -184,13 +186,23 @@ class KnownSale:
 
     order_id: OrderId
     goods: bytes
+    state: OrderState
 
 
 async def insert(connection: Connection, tenant_id: str, order: Order, attempt: Attempt, *, now: datetime) -> None:
     """Writes a new order, placed or paid, in one statement; `now` is machine time.
 
-    Raises an integrity error of `orders_till_sale` or `orders_key` if another call made the sale at this moment.
+    Raises SaleRace if another call made the sale at this moment.
     """
+    try:
+        await _insert(connection, tenant_id, order, attempt, now=now)
+    except Exception as error:
+        if constraint_of(error) in {ORDERS_KEY, ORDERS_TILL_SALE}:
+            raise SaleRace from error
+        raise
+
+
+async def _insert(connection: Connection, tenant_id: str, order: Order, attempt: Attempt, *, now: datetime) -> None:
     paid = order.state is not OrderState.PENDING_PAYMENT
     lines, discounts, payments = order.lines, order.discounts, order.payments
     await raw(connection).execute(
@@ -256,7 +268,9 @@ async def find_sale(
 ) -> tuple[KnownSale, ...]:
     """What is known of a sale: the order of this very request, or the one that has the till's number."""
     rows = await raw(connection).fetch(_FIND_SALE, tenant_id, order_id, store_id, till_id, sale_number)
-    return tuple(KnownSale(order_id=row["order_id"], goods=row["goods"]) for row in rows)
+    return tuple(
+        KnownSale(order_id=row["order_id"], goods=row["goods"], state=OrderState(row["state"])) for row in rows
+    )
 
 
 async def find(connection: Connection, tenant_id: str, order_ids: Sequence[OrderId]) -> dict[OrderId, Stored]:

@@ -43,10 +43,11 @@ _CLOSE = """
     FROM locked AS l
     WHERE o.tenant_id = l.tenant_id AND o.order_id = l.order_id AND o.state IN (2, 4)
 """
+# after a restore from a dump the old transaction ids lie in the future: those events were numbered long ago
 _NUMBERED = """
     SELECT h.next_seq - 1 AS seq,
-           (SELECT o.event_xid < r.horizon FROM orders AS o WHERE o.tenant_id = $1::uuid AND o.order_id = $2::uuid)
-               AS numbered
+           (SELECT o.event_xid < r.horizon OR o.event_xid > pg_snapshot_xmax(pg_current_snapshot())
+            FROM orders AS o WHERE o.tenant_id = $1::uuid AND o.order_id = $2::uuid) AS numbered
     FROM relay_horizon AS r
     LEFT JOIN log_heads AS h ON h.partition = $3
 """

@@ -1,0 +1,124 @@
+"""Suppliers, their orders, split rules and statements."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from services.commerce.convert.orders import stamp
+from services.commerce.domain.refusals import SharesNotWhole
+from services.commerce.domain.splits import PartyKind, SplitShare
+from services.commerce.domain.suppliers import Supplier, SupplierOrder
+from services.commerce.store.settlement import StatementEntry
+from services.commerce.usecases.settling import Statement
+from services.runtime.errors import Invalid
+from services.runtime.ids import SupplierId
+from siyu.commerce.v1 import supplier_pb2
+
+
+def supplier(message: supplier_pb2.Supplier) -> Supplier:
+    """A supplier to make or change."""
+    return Supplier(
+        supplier_id=SupplierId(message.supplier_id),
+        display_name=message.display_name,
+        accept_within_s=message.accept_within_s,
+    )
+
+
+def units(messages: Iterable[supplier_pb2.SupplierUnits]) -> dict[str, int]:
+    """Units per line id. Raises Invalid for a line that stands twice."""
+    by_line: dict[str, int] = {}
+    for at, message in enumerate(messages):
+        if message.line_id in by_line:
+            raise Invalid(f"line {message.line_id!r} stands twice", field=f"lines[{at}].line_id")
+        by_line[message.line_id] = message.quantity
+    return by_line
+
+
+def shares(messages: Iterable[supplier_pb2.SplitShare]) -> tuple[SplitShare, ...]:
+    """The shares of a rule, in their order. Raises SharesNotWhole for a party that takes none."""
+    found = []
+    for message in messages:
+        if message.party == supplier_pb2.PARTY_KIND_UNSPECIFIED:
+            raise SharesNotWhole("a share without a party")
+        found.append(SplitShare(party=PartyKind(message.party), percent=Decimal(message.percent)))
+    return tuple(found)
+
+
+def supplier_order_message(order: SupplierOrder) -> supplier_pb2.SupplierOrder:
+    """A supplier order as it stands."""
+    message = supplier_pb2.SupplierOrder(
+        supplier_order_id=order.supplier_order_id,
+        order_id=order.order_id,
+        supplier_id=order.supplier_id,
+        state=supplier_pb2.SupplierOrderState.ValueType(order.state),
+        lines=[
+            supplier_pb2.SupplierOrderLine(
+                line_id=line.line_id,
+                sku=line.sku,
+                quantity=line.quantity,
+                accepted_quantity=line.accepted_quantity,
+                shipped_quantity=line.shipped_quantity,
+                refunded_quantity=line.refunded_quantity,
+            )
+            for line in order.lines
+        ],
+        version=order.version,
+    )
+    if order.accept_by is not None:
+        message.accept_by.CopyFrom(stamp(order.accept_by))
+    if order.requested_at is not None:
+        message.requested_at.CopyFrom(stamp(order.requested_at))
+    return message
+
+
+def statement_reply(statement: Statement) -> supplier_pb2.GetStatementResponse:
+    """A statement; the page token is the servicer's."""
+    return supplier_pb2.GetStatementResponse(
+        earned_minor=statement.earned_minor,
+        reversed_minor=statement.reversed_minor,
+        sum_minor=statement.earned_minor - statement.reversed_minor,
+        currency_code=statement.currency_code,
+        entries=[_entry(entry) for entry in statement.entries],
+    )
+
+
+def supplier_reply(supplier: Supplier) -> bytes:
+    """PutSupplier's stored reply."""
+    return supplier_pb2.PutSupplierResponse(
+        supplier=supplier_pb2.Supplier(
+            supplier_id=supplier.supplier_id,
+            display_name=supplier.display_name,
+            accept_within_s=supplier.accept_within_s,
+        )
+    ).SerializeToString()
+
+
+def accepted_reply(order: SupplierOrder) -> bytes:
+    """AcceptSupplierOrder's stored reply."""
+    return supplier_pb2.AcceptSupplierOrderResponse(supplier_order=supplier_order_message(order)).SerializeToString()
+
+
+def rejected_reply(order: SupplierOrder) -> bytes:
+    """RejectSupplierOrder's stored reply."""
+    return supplier_pb2.RejectSupplierOrderResponse(supplier_order=supplier_order_message(order)).SerializeToString()
+
+
+def shipped_reply(order: SupplierOrder) -> bytes:
+    """ShipParcel's stored reply."""
+    return supplier_pb2.ShipParcelResponse(supplier_order=supplier_order_message(order)).SerializeToString()
+
+
+def published_reply(version: int) -> bytes:
+    """PublishSplitRule's stored reply."""
+    return supplier_pb2.PublishSplitRuleResponse(version=version).SerializeToString()
+
+
+def _entry(entry: StatementEntry) -> supplier_pb2.SplitEntry:
+    return supplier_pb2.SplitEntry(
+        entry_id=entry.entry_id,
+        order_id=entry.mark.order_id,
+        line_id=entry.line_id,
+        refund_id=entry.refund_id,
+        amount_minor=entry.amount_minor,
+        rule_version=entry.rule_version,
+        occurred_at=stamp(entry.mark.occurred_at),
+    )

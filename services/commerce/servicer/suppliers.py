@@ -1,0 +1,161 @@
+"""SupplierService and SettlementService."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from services.commerce.convert import suppliers as convert
+from services.commerce.domain.pages import key_of, token_after
+from services.commerce.domain.splits import PartyKind
+from services.commerce.store.settlement import StatementMark
+from services.commerce.usecases import settling, supplying
+from services.commerce.usecases.shop import Shop
+from services.runtime import idempotency
+from services.runtime.auth import rule_of
+from services.runtime.call import Call
+from services.runtime.errors import Invalid
+from services.runtime.ids import OrderId, SupplierId, SupplierOrderId, is_id
+from siyu.commerce.v1 import supplier_pb2
+
+SUPPLIER_SERVICE = supplier_pb2.DESCRIPTOR.services_by_name["SupplierService"]
+SETTLEMENT_SERVICE = supplier_pb2.DESCRIPTOR.services_by_name["SettlementService"]
+DEFAULT_SUPPLIER_ORDERS: Final = 50
+DEFAULT_ENTRIES: Final = 100
+_SUPPLIERS = rule_of(SUPPLIER_SERVICE.methods_by_name["PutSupplier"]).family
+_SUPPLIER_ORDERS = rule_of(SUPPLIER_SERVICE.methods_by_name["AcceptSupplierOrder"]).family
+_SPLIT_RULES = rule_of(SETTLEMENT_SERVICE.methods_by_name["PublishSplitRule"]).family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplierServicer:
+    """Serves SupplierService."""
+
+    shop: Shop
+
+    async def put_supplier(
+        self, request: supplier_pb2.PutSupplierRequest, call: Call
+    ) -> supplier_pb2.PutSupplierResponse:
+        """Makes or changes a supplier."""
+        once = idempotency.once(call, family=_SUPPLIERS, request=request, encode=convert.supplier_reply)
+        reply = await supplying.put(self.shop, call, convert.supplier(request.supplier), once)
+        return supplier_pb2.PutSupplierResponse.FromString(reply)
+
+    async def list_supplier_orders(
+        self, request: supplier_pb2.ListSupplierOrdersRequest, call: Call
+    ) -> supplier_pb2.ListSupplierOrdersResponse:
+        """Lists a supplier's orders, oldest first."""
+        limit = request.page_size or DEFAULT_SUPPLIER_ORDERS
+        after = key_of(request.page_token)
+        if after and not is_id(after):
+            raise Invalid("not a token of this list", field="page_token")
+        found = await supplying.page(
+            self.shop,
+            call,
+            supplier_id=SupplierId(request.supplier_id),
+            state=request.state,
+            after=after,
+            limit=limit,
+        )
+        return supplier_pb2.ListSupplierOrdersResponse(
+            supplier_orders=[convert.supplier_order_message(order) for order in found],
+            next_page_token=token_after(found[-1].supplier_order_id) if len(found) == limit else "",
+        )
+
+    async def accept_supplier_order(
+        self, request: supplier_pb2.AcceptSupplierOrderRequest, call: Call
+    ) -> supplier_pb2.AcceptSupplierOrderResponse:
+        """Accepts all or a part."""
+        once = idempotency.once(
+            call, family=_SUPPLIER_ORDERS, request=request, encode=convert.accepted_reply, keep_refusals=True
+        )
+        supplier_order_id = SupplierOrderId(request.supplier_order_id.lower())
+        reply = await supplying.accept(self.shop, call, supplier_order_id, convert.units(request.lines), once)
+        return supplier_pb2.AcceptSupplierOrderResponse.FromString(reply)
+
+    async def reject_supplier_order(
+        self, request: supplier_pb2.RejectSupplierOrderRequest, call: Call
+    ) -> supplier_pb2.RejectSupplierOrderResponse:
+        """Rejects all of it."""
+        once = idempotency.once(
+            call, family=_SUPPLIER_ORDERS, request=request, encode=convert.rejected_reply, keep_refusals=True
+        )
+        supplier_order_id = SupplierOrderId(request.supplier_order_id.lower())
+        reply = await supplying.reject(self.shop, call, supplier_order_id, reason=request.reason, once=once)
+        return supplier_pb2.RejectSupplierOrderResponse.FromString(reply)
+
+    async def ship_parcel(self, request: supplier_pb2.ShipParcelRequest, call: Call) -> supplier_pb2.ShipParcelResponse:
+        """Records a parcel."""
+        once = idempotency.once(
+            call, family=_SUPPLIER_ORDERS, request=request, encode=convert.shipped_reply, keep_refusals=True
+        )
+        reply = await supplying.ship(
+            self.shop,
+            call,
+            SupplierOrderId(request.supplier_order_id.lower()),
+            convert.units(request.lines),
+            carrier=request.carrier,
+            tracking_number=request.tracking_number,
+            once=once,
+        )
+        return supplier_pb2.ShipParcelResponse.FromString(reply)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementServicer:
+    """Serves SettlementService."""
+
+    shop: Shop
+
+    async def publish_split_rule(
+        self, request: supplier_pb2.PublishSplitRuleRequest, call: Call
+    ) -> supplier_pb2.PublishSplitRuleResponse:
+        """Publishes the next version of a supplier's split rule."""
+        once = idempotency.once(call, family=_SPLIT_RULES, request=request, encode=convert.published_reply)
+        shares = convert.shares(request.shares)
+        reply = await settling.publish(self.shop, call, SupplierId(request.supplier_id), shares, once)
+        return supplier_pb2.PublishSplitRuleResponse.FromString(reply)
+
+    async def get_statement(
+        self, request: supplier_pb2.GetStatementRequest, call: Call
+    ) -> supplier_pb2.GetStatementResponse:
+        """A party's statement over business days."""
+        limit = request.page_size or DEFAULT_ENTRIES
+        found = await settling.statement(
+            self.shop,
+            call,
+            party=PartyKind(request.party_kind),
+            party_id=request.party_id,
+            days=(request.from_day, request.to_day),
+            after=_mark(request.page_token),
+            limit=limit,
+        )
+        reply = convert.statement_reply(found)
+        if len(found.entries) == limit:
+            reply.next_page_token = _token(found.entries[-1].mark)
+        return reply
+
+
+def _token(mark: StatementMark) -> str:
+    return token_after(
+        f"{mark.occurred_at.isoformat()} {mark.order_id} {mark.refund_no} {mark.line_no} {mark.entry_no}"
+    )
+
+
+def _mark(token: str) -> StatementMark | None:
+    key = key_of(token)
+    if not key:
+        return None
+    try:
+        at, order_id, refund_no, line_no, entry_no = key.split(" ")
+        mark = StatementMark(
+            occurred_at=datetime.fromisoformat(at),
+            order_id=OrderId(order_id),
+            refund_no=int(refund_no),
+            line_no=int(line_no),
+            entry_no=int(entry_no),
+        )
+    except ValueError as error:
+        raise Invalid("not a token of this list", field="page_token") from error
+    if mark.occurred_at.tzinfo is None or not is_id(order_id):
+        raise Invalid("not a token of this list", field="page_token")
+    return mark

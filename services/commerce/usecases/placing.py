@@ -1,0 +1,291 @@
+"""Quote, place, pay and cancel: an order's way to its payment, one step a call."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.commerce.domain.freezing import settle_payments
+from services.commerce.domain.naming import goods_fingerprint, order_id_of
+from services.commerce.domain.orders import (
+    DEFAULT_PAYMENT_TTL_S,
+    PAID_STATES,
+    Order,
+    OrderState,
+    Payment,
+)
+from services.commerce.domain.refusals import OrderGivenUp, TotalChanged, UnknownOrder
+from services.commerce.domain.saga import Step, StepEvent, StepState, advance
+from services.commerce.store import orders, steps
+from services.commerce.store.orders import Attempt, Stored
+from services.commerce.usecases import booking, saga
+from services.commerce.usecases.peers import Candidate
+from services.commerce.usecases.pricing import (
+    Basket,
+    Goods,
+    Priced,
+    buyer_of,
+    check_basket,
+    check_goods,
+    goods_of,
+    price,
+)
+from services.commerce.usecases.shop import Shop
+from services.runtime.call import Call
+from services.runtime.database import Connection
+from services.runtime.errors import AlreadyExists, DomainError, NotAllowed
+from services.runtime.idempotency import REQUEST_ID_REUSED, Once, refusal_from_json
+from services.runtime.ids import OrderId
+
+FAMILY: Final = "commerce.orders"
+GIVEN_UP: Final = "not paid in time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """An order with the candidates of its pricing."""
+
+    order: Order
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """An order to place; `payment_ttl_s` 0 takes the default, and `expected_due_minor` None asks for no total."""
+
+    basket: Basket
+    occurred_at: datetime | None
+    payment_ttl_s: int
+    expected_due_minor: int | None
+
+
+async def quote(shop: Shop, call: Call, basket: Basket, *, occurred_at: datetime | None) -> Priced:
+    """Prices a basket and stores nothing."""
+    check_basket(call, basket, occurred_at=occurred_at)
+
+    async def read(connection: Connection) -> Goods:
+        return await goods_of(connection, call.tenant_id, basket)
+
+    goods = await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
+    return await priced_basket(shop, call, basket, goods, occurred_at=occurred_at)
+
+
+async def priced_basket(
+    shop: Shop, call: Call, basket: Basket, goods: Goods, *, occurred_at: datetime | None
+) -> Priced:
+    """The basket with every share frozen, for a caller who may be refused."""
+    check_goods(basket, goods)
+    member_id, own_currency = await asyncio.gather(buyer_of(call, basket, shop.peers), shop.currency_of(call))
+    return await price(
+        call,
+        basket,
+        goods,
+        shop.peers,
+        member_id=member_id,
+        occurred_at=occurred_at or call.now,
+        currency_code=basket.currency_code or own_currency,
+    )
+
+
+async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -> bytes:
+    """Places the order and holds everything for it; the encoded answer, the same for a repeated request.
+
+    Raises what the peers refuse, OutOfStock, TotalChanged; then nothing is held.
+    """
+    basket = placing.basket
+    check_basket(call, basket, occurred_at=placing.occurred_at)
+    order_id = order_id_of(call.tenant_id, call.client_id, FAMILY, once.request_id, sold_at=placing.occurred_at)
+
+    async def prepare(connection: Connection) -> tuple[Stored | None, Goods]:
+        known = await orders.find(connection, call.tenant_id, [order_id])
+        return known.get(order_id), await goods_of(connection, call.tenant_id, basket)
+
+    known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
+    if known is None:
+        priced = await priced_basket(shop, call, basket, goods, occurred_at=placing.occurred_at)
+        if placing.expected_due_minor not in {None, priced.due_minor}:
+            raise TotalChanged(expected_minor=placing.expected_due_minor or 0, due_minor=priced.due_minor)
+        ttl_s = placing.payment_ttl_s or DEFAULT_PAYMENT_TTL_S
+        wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=ttl_s)
+        order = order_from(priced, basket, order_id=order_id, expires_at=shop.now() + timedelta(seconds=ttl_s))
+        order = saga.with_hold_ids(order, wanted)
+        attempt = attempt_of(call, basket, once.fingerprint, priced.candidates)
+
+        async def book(connection: Connection) -> Placed:
+            await booking.place(connection, shop, call, order, attempt=attempt, saga=wanted)
+            return Placed(order=order, candidates=priced.candidates)
+
+        if not wanted:
+            return await once.run(shop.database, book)
+        await shop.database.run(call.tenant_id, book, timeout_s=call.remaining_s())
+    else:
+        check_same_request(known, once.fingerprint)
+    return await _hold_and_answer(shop, call, order_id, once)
+
+
+async def pay(shop: Shop, call: Call, order_id: OrderId, payments: Sequence[Payment], once: Once[Order]) -> bytes:
+    """Pays a placed order in full; the encoded order, the same for a repeated request.
+
+    Raises UnknownOrder (also for another store's), OrderNotPayable, PaymentMismatch.
+    """
+
+    async def work(connection: Connection) -> Order:
+        stored = await booking.locked(connection, call.tenant_id, order_id)
+        check_own_store(call, stored.order)
+        if stored.order.state is OrderState.PENDING_PAYMENT:
+            given = settle_payments(payments, due_minor=stored.order.due_minor)
+        else:
+            given = ()
+        return await booking.pay(connection, shop, call, stored, given, held=False)
+
+    reply = await once.run(shop.database, work)
+    await saga.settle_due(shop, call, order_id)
+    return reply
+
+
+async def cancel(shop: Shop, call: Call, order_id: OrderId, *, reason: str, once: Once[Order]) -> bytes:
+    """Cancels an order that waits for payment; the encoded order, the same for a repeated request.
+
+    Raises UnknownOrder (also for another store's), OrderNotCancellable.
+    """
+
+    async def work(connection: Connection) -> Order:
+        stored = await booking.locked(connection, call.tenant_id, order_id)
+        check_own_store(call, stored.order)
+        refusal = OrderGivenUp(f"order {order_id} was cancelled: {reason}", subject=f"order/{order_id}")
+        return await booking.give_up(connection, shop, call, stored, reason=reason, refusal=refusal)
+
+    reply = await once.run(shop.database, work)
+    await saga.settle_due(shop, call, order_id)
+    return reply
+
+
+async def expire(shop: Shop, call: Call, order_id: OrderId) -> bool:
+    """Gives up an order whose time to be paid is over; False if somebody paid or cancelled it meanwhile."""
+
+    async def work(connection: Connection) -> bool:
+        stored = await booking.locked(connection, call.tenant_id, order_id)
+        if not booking.is_waiting_past(stored.order, now=shop.now()):
+            return False
+        refusal = OrderGivenUp(
+            f"order {order_id} was {GIVEN_UP}; place it again with a new request id", subject=f"order/{order_id}"
+        )
+        await booking.give_up(connection, shop, call, stored, reason=GIVEN_UP, refusal=refusal)
+        return True
+
+    gave_up = await shop.database.run(call.tenant_id, work)
+    if gave_up:
+        await saga.settle_due(shop, call, order_id)
+    return gave_up
+
+
+async def undo(shop: Shop, call: Call, order_id: OrderId, refusal: DomainError) -> None:
+    """Compensates an order whose holds were refused: cancelled at once, voids tried at once."""
+
+    async def work(connection: Connection) -> None:
+        stored = await booking.locked(connection, call.tenant_id, order_id)
+        if stored.order.state is OrderState.PENDING_PAYMENT:
+            await booking.give_up(connection, shop, call, stored, reason=refusal.reason, refusal=refusal)
+
+    await shop.database.run(call.tenant_id, work)
+    await saga.settle_due(shop, call, order_id)
+
+
+def check_own_store(call: Call, order: Order) -> None:
+    """Raises UnknownOrder for another store's order: that it exists is not the caller's to know."""
+    try:
+        call.actor.check_store(order.store_id)
+    except NotAllowed as other:
+        raise UnknownOrder(order.order_id) from other
+
+
+def check_same_request(stored: Stored, fingerprint: bytes) -> None:
+    """Raises AlreadyExists (REQUEST_ID_REUSED) if the order was made by another body under the same id."""
+    if stored.attempt.fingerprint != fingerprint:
+        raise AlreadyExists("this request id was used with another body", reason=REQUEST_ID_REUSED)
+
+
+def check_not_given_up(stored: Stored) -> None:
+    """Raises the refusal that the attempt ended with."""
+    if stored.order.state is OrderState.CANCELLED:
+        assert stored.refusal is not None
+        raise refusal_from_json(stored.refusal)
+
+
+def attempt_of(call: Call, basket: Basket, fingerprint: bytes, candidates: tuple[Candidate, ...]) -> Attempt:
+    """What a later duplicate of this request is compared with."""
+    return Attempt(
+        client_id=call.client_id,
+        fingerprint=fingerprint,
+        goods=goods_fingerprint((line.line_id, line.sku, line.quantity) for line in basket.lines),
+        candidates=candidates,
+    )
+
+
+def order_from(priced: Priced, basket: Basket, *, order_id: OrderId, expires_at: datetime | None) -> Order:
+    """A new order that waits for payment."""
+    return Order(
+        order_id=order_id,
+        state=OrderState.PENDING_PAYMENT,
+        version=1,
+        store_id=basket.store_id,
+        channel=basket.channel,
+        member_id=priced.member_id,
+        guide_id=basket.guide_id,
+        currency_code=priced.currency_code,
+        point_currency=priced.point_currency,
+        discounts=priced.discounts,
+        lines=priced.lines,
+        payments=(),
+        shelf_minor=priced.shelf_minor,
+        discount_minor=priced.shelf_minor - priced.net_minor,
+        net_minor=priced.net_minor,
+        points_tender_minor=priced.tender.value_minor,
+        burnt_points=priced.tender.points,
+        quoted_points=priced.quoted_points,
+        occurred_at=priced.occurred_at,
+        expires_at=expires_at,
+        closes_at=priced.closes_at,
+    )
+
+
+async def saga_of(shop: Shop, call: Call, order_id: OrderId) -> tuple[Stored, tuple[Step, ...]]:
+    """The order and its steps as they stand."""
+
+    async def read(connection: Connection) -> tuple[Stored, tuple[Step, ...]]:
+        found = await orders.find(connection, call.tenant_id, [order_id])
+        return found[order_id], await steps.of_order(connection, call.tenant_id, order_id)
+
+    return await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
+
+
+async def _hold_and_answer(shop: Shop, call: Call, order_id: OrderId, once: Once[Placed]) -> bytes:
+    stored, wanted = await saga_of(shop, call, order_id)
+    if stored.order.state is OrderState.PENDING_PAYMENT:
+        try:
+            await saga.hold_all(shop, call, wanted, stored.order)
+        except DomainError as failure:
+            if saga.is_refusal(failure):
+                await undo(shop, call, order_id, failure)
+            raise
+
+    async def finish(connection: Connection) -> Placed:
+        now = await booking.locked(connection, call.tenant_id, order_id)
+        check_not_given_up(now)
+        moves = [
+            (step.kind, step.state, advance(step.state, StepEvent.HOLD_MADE))
+            for step in await steps.of_order(connection, call.tenant_id, order_id)
+            if step.state is StepState.ASKED
+        ]
+        assert not (moves and now.order.state in PAID_STATES), "paid before its holds were made"
+        await steps.move(connection, call.tenant_id, order_id, moves)
+        return Placed(order=now.order, candidates=now.attempt.candidates)
+
+    return await once.run(shop.database, finish)
+
+
+def as_paid(order: Order, payments: Sequence[Payment]) -> Order:
+    """A new order that is paid in the same breath."""
+    paid = booking.paid_with(order, settle_payments(payments, due_minor=order.due_minor))
+    return replace(paid, state=OrderState.PAID, expires_at=None)

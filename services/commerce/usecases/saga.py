@@ -1,0 +1,207 @@
+"""The peers' part of an order: holds made in parallel, captured after the pivot, voided before it.
+
+A step's calls carry the same ids at every attempt. What is due is tried by whoever made it so, and by the worker for as
+long as it takes.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from services.commerce.domain.offline import Difference, SaleException
+from services.commerce.domain.orders import Order
+from services.commerce.domain.saga import (
+    HOLD_GRACE_S,
+    MAX_HOLD_TTL_S,
+    Step,
+    StepEvent,
+    StepKind,
+    StepState,
+    advance,
+    hold_id_of,
+)
+from services.commerce.store import order_lists, orders, steps
+from services.commerce.usecases.pricing import Priced
+from services.commerce.usecases.shop import Shop
+from services.runtime.call import Call
+from services.runtime.database import EVERY_TENANT, Connection, Database
+from services.runtime.errors import AlreadyExists, DomainError, Missing, Refused
+from services.runtime.ids import OrderId, new_id
+
+INLINE_TIMEOUT_S: Final = 3.0
+WORKER_TIMEOUT_S: Final = 10.0
+LEFT_ALONE_S: Final = 5.0
+"""A call that is on its way captures by itself; the worker looks at what is older."""
+MAX_DUE: Final = 200
+
+_GONE: Final = frozenset({"HOLD_EXPIRED", "HOLD_VOIDED", "HOLD_NOT_FOUND"})
+_log = structlog.get_logger(__name__)
+
+
+def steps_of(priced: Priced, *, order_id: OrderId, payment_ttl_s: int) -> tuple[Step, ...]:
+    """What the peers must hold for the order; empty: nothing."""
+    ttl_s = min(payment_ttl_s + HOLD_GRACE_S, MAX_HOLD_TTL_S)
+    wanted = []
+    if priced.tender.points:
+        wanted.append(
+            Step(
+                order_id=order_id,
+                kind=StepKind.POINTS,
+                state=StepState.ASKED,
+                member_id=priced.member_id,
+                point_currency=priced.point_currency,
+                points=priced.tender.points,
+                ttl_s=ttl_s,
+            )
+        )
+    if priced.coupons or priced.budgets:
+        wanted.append(
+            Step(
+                order_id=order_id,
+                kind=StepKind.BENEFITS,
+                state=StepState.ASKED,
+                member_id=priced.member_id,
+                coupons=priced.coupons,
+                budgets=priced.budgets,
+                ttl_s=ttl_s,
+            )
+        )
+    return tuple(wanted)
+
+
+def with_hold_ids(order: Order, saga: Sequence[Step]) -> Order:
+    """The order with the names of what is held for it."""
+    kinds = {step.kind for step in saga}
+    return replace(
+        order,
+        points_hold_id=hold_id_of(order.order_id, StepKind.POINTS) if StepKind.POINTS in kinds else "",
+        benefits_hold_id=hold_id_of(order.order_id, StepKind.BENEFITS) if StepKind.BENEFITS in kinds else "",
+    )
+
+
+async def hold_all(shop: Shop, call: Call, saga: Sequence[Step], order: Order) -> None:
+    """Makes the holds that were only asked for, in parallel.
+
+    Raises the first refusal; where there is none, the first failure whose outcome is unknown.
+    """
+    asked = [step for step in saga if step.state is StepState.ASKED]
+    outcomes = await asyncio.gather(*(_hold(shop, call, step, order) for step in asked), return_exceptions=True)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    refusals = [failure for failure in failures if is_refusal(failure)]
+    for failure in (*refusals, *failures):
+        raise failure
+
+
+def is_refusal(failure: BaseException) -> bool:
+    """Whether the peer said no, so that nothing is held; else the outcome is unknown."""
+    return isinstance(failure, DomainError) and failure.storable
+
+
+async def settle_due(shop: Shop, call: Call, order_id: OrderId) -> None:
+    """Tries once what is due for an order; what fails is left to the worker. Never raises a DomainError."""
+
+    async def read(connection: Connection) -> tuple[Step, ...]:
+        return await steps.of_order(connection, call.tenant_id, order_id)
+
+    try:
+        saga = await shop.database.read(call.tenant_id, read, timeout_s=INLINE_TIMEOUT_S)
+        await resolve(shop, call, [step for step in saga if step.state in _DUE])
+    except DomainError as error:
+        _log.warning("left a saga to the worker", order_id=order_id, reason=error.reason)
+
+
+async def resolve_inline(shop: Shop, call: Call, due: Sequence[Step]) -> None:
+    """Tries once what the caller has just made due; what fails is left to the worker. Never raises a DomainError."""
+    try:
+        await resolve(shop, call, due)
+    except DomainError as error:
+        _log.warning("left a saga to the worker", order_id=due[0].order_id, reason=error.reason)
+
+
+async def resolve(shop: Shop, call: Call, due: Sequence[Step]) -> None:
+    """Captures or voids the steps of one order in parallel, and writes what became of them in one transaction."""
+    if not due:
+        return
+    outcomes = await asyncio.gather(*(_resolve(shop, call, step) for step in due))
+
+    async def write(connection: Connection) -> None:
+        moves = []
+        for step, (event, error) in zip(due, outcomes, strict=True):
+            if event is None:
+                await steps.failed(connection, call.tenant_id, step, error=error)
+                continue
+            moves.append((step.kind, step.state, advance(step.state, event)))
+        await steps.move(connection, call.tenant_id, due[0].order_id, moves)
+        lost = [step for step, (event, _) in zip(due, outcomes, strict=True) if event is StepEvent.CAPTURE_IMPOSSIBLE]
+        for step in lost:
+            await _record_loss(connection, shop, call, step)
+
+    await shop.database.run(call.tenant_id, write)
+
+
+async def resume(shop: Shop, system: Database) -> int:
+    """Tries every step that is due over all tenants; how many there were. What the worker does, again and again."""
+
+    async def find(connection: Connection) -> tuple[steps.DueStep, ...]:
+        return await steps.due(connection, after_s=LEFT_ALONE_S, limit=MAX_DUE)
+
+    found = await system.read(EVERY_TENANT, find)
+    by_order: dict[tuple[str, OrderId], list[Step]] = {}
+    for each in found:
+        by_order.setdefault((each.tenant_id, each.step.order_id), []).append(each.step)
+    for (tenant_id, order_id), due in by_order.items():
+        try:
+            call = await shop.own_call(tenant_id, timeout_s=WORKER_TIMEOUT_S)
+            await resolve(shop, call, due)
+        except DomainError as error:
+            # one order that cannot be helped now must not keep the others waiting
+            _log.warning("a step stays due", order_id=order_id, reason=error.reason)
+    return len(found)
+
+
+_DUE: Final = frozenset({StepState.CAPTURE_DUE, StepState.VOID_DUE})
+
+
+async def _hold(shop: Shop, call: Call, step: Step, order: Order) -> None:
+    if step.kind is StepKind.POINTS:
+        await shop.peers.points.hold(call, step)
+    else:
+        await shop.peers.offers.hold(call, step, occurred_at=order.occurred_at)
+
+
+async def _resolve(shop: Shop, call: Call, step: Step) -> tuple[StepEvent | None, str]:
+    """What became of the step; None with an error's text where it must be tried again."""
+    peer = shop.peers.points if step.kind is StepKind.POINTS else shop.peers.offers
+    capturing = step.state is StepState.CAPTURE_DUE
+    try:
+        await (peer.capture(call, step) if capturing else peer.void(call, step))
+    except (Refused, Missing, AlreadyExists) as refusal:
+        if capturing and refusal.reason == "HOLD_CAPTURED":
+            return StepEvent.CAPTURE_DONE, ""
+        if refusal.reason in _GONE:
+            return (StepEvent.CAPTURE_IMPOSSIBLE if capturing else StepEvent.VOID_DONE), refusal.message
+        _log.error("a peer refuses what is due", order_id=step.order_id, step=step.kind.name, reason=refusal.reason)
+        return None, refusal.message
+    except DomainError as error:
+        return None, error.message
+    return (StepEvent.CAPTURE_DONE if capturing else StepEvent.VOID_DONE), ""
+
+
+async def _record_loss(connection: Connection, shop: Shop, call: Call, step: Step) -> None:
+    """A hold that was gone when its paid order came to capture it: the goods are sold, a person must see it."""
+    stored = (await orders.find(connection, call.tenant_id, [step.order_id]))[step.order_id]
+    _log.error("a hold was lost", order_id=step.order_id, step=step.kind.name)
+    lost = SaleException(
+        exception_id=new_id(),
+        reason=Difference.HOLD_LOST,
+        order_id=step.order_id,
+        line_id="",
+        difference=step.points
+        or sum(use.amount_minor for use in step.coupons) + sum(use.amount_minor for use in step.budgets),
+        detail=f"the hold of {step.kind.name.lower()} had expired when the paid order came to spend it",
+        posted_at=shop.now(),
+    )
+    await order_lists.add_exceptions(connection, call.tenant_id, stored.order.store_id, [lost])

@@ -1,0 +1,164 @@
+"""The till's one call: identify, price, hold, pay and capture.
+
+Where nothing has to be held the sale is one transaction. Else the order is placed first, with its goods reserved and
+its saga as rows, so that whoever comes after a crash finds it: the repeated call goes on where the first one stopped,
+the sweeper gives up what is never paid, and the worker captures what was.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.commerce.domain.freezing import settle_payments
+from services.commerce.domain.naming import order_id_of
+from services.commerce.domain.orders import PAID_STATES, Order, OrderState, Payment
+from services.commerce.domain.refusals import SaleNumberReused, SaleRace
+from services.commerce.domain.saga import Step, StepState
+from services.commerce.store import orders
+from services.commerce.store.orders import Attempt, KnownSale
+from services.commerce.usecases import booking, placing, saga
+from services.commerce.usecases.placing import Placed
+from services.commerce.usecases.pricing import Basket, Goods, Priced, check_basket, goods_of
+from services.commerce.usecases.shop import Shop
+from services.runtime.call import Call
+from services.runtime.database import Connection
+from services.runtime.errors import DomainError
+from services.runtime.idempotency import Once
+from services.runtime.ids import OrderId
+
+FAMILY: Final = "commerce.pos"
+SELL_TTL_S: Final = 60
+"""A till's order waits so long for a repeated call; then its holds go back."""
+MAX_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TillSale:
+    """A till's sale; a last payment of 0 takes what remains."""
+
+    till_id: str
+    sale_number: str
+    occurred_at: datetime | None
+    basket: Basket
+    payments: tuple[Payment, ...]
+
+
+async def sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> bytes:
+    """Makes the sale; the encoded answer, the same for a repeated call and for the same sale under another request id.
+
+    Raises what the peers refuse, OutOfStock, PaymentMismatch, SaleNumberReused; then nothing is held or sold.
+    """
+    check_basket(call, sale.basket, occurred_at=sale.occurred_at)
+    for _ in range(MAX_ROUNDS):
+        try:
+            return await _sell(shop, call, sale, once)
+        except SaleRace:
+            # the same sale came twice at this moment; the other is there now
+            continue
+    raise SaleRace
+
+
+async def find_known(
+    connection: Connection, call: Call, sale: TillSale, order_id: OrderId, goods: bytes
+) -> KnownSale | None:
+    """The sale if it is known, by its request or its number. Raises SaleNumberReused for other goods."""
+    known = await orders.find_sale(
+        connection,
+        call.tenant_id,
+        order_id,
+        store_id=sale.basket.store_id,
+        till_id=sale.till_id,
+        sale_number=sale.sale_number,
+    )
+    own = next((each for each in known if each.order_id == order_id), None)
+    if own is not None:
+        return own
+    for each in known:
+        if each.goods != goods:
+            raise SaleNumberReused(till_id=sale.till_id, sale_number=sale.sale_number, order_id=each.order_id)
+        return each
+    return None
+
+
+async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> bytes:
+    basket = sale.basket
+    order_id = order_id_of(call.tenant_id, call.client_id, FAMILY, once.request_id, sold_at=sale.occurred_at)
+    attempt = placing.attempt_of(call, basket, once.fingerprint, ())
+
+    async def prepare(connection: Connection) -> tuple[KnownSale | None, Goods | None]:
+        known = await find_known(connection, call, sale, order_id, attempt.goods)
+        return known, await goods_of(connection, call.tenant_id, basket) if known is None else None
+
+    known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
+    if known is not None:
+        return await _go_on(shop, call, known.order_id, sale, once, own=known.order_id == order_id)
+    assert goods is not None
+    priced = await placing.priced_basket(shop, call, basket, goods, occurred_at=sale.occurred_at)
+    wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=SELL_TTL_S)
+    order = _order_of(priced, sale, order_id, wanted, now=shop.now())
+    if wanted:
+        # refused before anything is held
+        settle_payments(sale.payments, due_minor=order.due_minor)
+        await _place(shop, call, order, replace(attempt, candidates=priced.candidates), wanted)
+        return await _hold_and_pay(shop, call, order, wanted, sale=sale, once=once)
+    paid = placing.as_paid(order, sale.payments)
+
+    async def book(connection: Connection) -> Placed:
+        await booking.sell_at_once(connection, shop, call, paid, attempt=attempt)
+        return Placed(order=paid, candidates=priced.candidates)
+
+    return await once.run(shop.database, book)
+
+
+def _order_of(priced: Priced, sale: TillSale, order_id: OrderId, wanted: Sequence[Step], *, now: datetime) -> Order:
+    order = placing.order_from(priced, sale.basket, order_id=order_id, expires_at=now + timedelta(seconds=SELL_TTL_S))
+    return replace(saga.with_hold_ids(order, wanted), till_id=sale.till_id, sale_number=sale.sale_number)
+
+
+async def _place(shop: Shop, call: Call, order: Order, attempt: Attempt, wanted: Sequence[Step]) -> None:
+    async def book(connection: Connection) -> None:
+        await booking.place(connection, shop, call, order, attempt=attempt, saga=wanted)
+
+    await shop.database.run(call.tenant_id, book, timeout_s=call.remaining_s())
+
+
+async def _go_on(shop: Shop, call: Call, order_id: OrderId, sale: TillSale, once: Once[Placed], *, own: bool) -> bytes:
+    """Answers a sale that is known; where it was left half done, does the rest."""
+    stored, wanted = await placing.saga_of(shop, call, order_id)
+    if own:
+        placing.check_same_request(stored, once.fingerprint)
+    return await _hold_and_pay(shop, call, stored.order, wanted, sale=sale, once=once)
+
+
+async def _hold_and_pay(
+    shop: Shop, call: Call, order: Order, wanted: Sequence[Step], *, sale: TillSale, once: Once[Placed]
+) -> bytes:
+    order_id = order.order_id
+    if order.state is OrderState.PENDING_PAYMENT:
+        try:
+            await saga.hold_all(shop, call, wanted, order)
+        except DomainError as failure:
+            if saga.is_refusal(failure):
+                await placing.undo(shop, call, order_id, failure)
+            raise
+
+    async def finish(connection: Connection) -> Placed:
+        now = await booking.locked(connection, call.tenant_id, order_id)
+        placing.check_not_given_up(now)
+        if now.order.state in PAID_STATES:
+            return Placed(order=now.order, candidates=now.attempt.candidates)
+        given = settle_payments(sale.payments, due_minor=now.order.due_minor)
+        paid = await booking.pay(connection, shop, call, now, given, held=True)
+        return Placed(order=paid, candidates=now.attempt.candidates)
+
+    reply = await once.run(shop.database, finish)
+    if wanted and order.state is OrderState.PENDING_PAYMENT:
+        await _capture(shop, call, wanted)
+    return reply
+
+
+async def _capture(shop: Shop, call: Call, wanted: Sequence[Step]) -> None:
+    """Spends the holds of an order that was just paid; what fails is left to the worker."""
+    due = [replace(step, state=StepState.CAPTURE_DUE) for step in wanted]
+    await saga.resolve_inline(shop, call, due)

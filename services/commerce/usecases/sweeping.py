@@ -1,0 +1,78 @@
+"""What time does: unpaid orders expire (machine time), suppliers time out and orders close (business time)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from services.commerce.store import suppliers, sweeps
+from services.commerce.usecases import placing, supplying
+from services.commerce.usecases.shop import Shop
+from services.runtime import idempotency
+from services.runtime.database import EVERY_TENANT, Connection, Database
+from services.runtime.errors import DomainError
+
+MAX_EXPIRED: Final = 200
+MAX_OVERDUE: Final = 200
+MAX_CLOSED: Final = 1000
+OWN_CALL_S: Final = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """How much one round did."""
+
+    expired: int
+    timed_out: int
+    closed: int
+    forgotten: int
+
+    @property
+    def any(self) -> bool:
+        """Whether another round may find more."""
+        return bool(self.expired or self.timed_out or self.closed or self.forgotten)
+
+
+async def sweep(shop: Shop, system: Database) -> Swept:
+    """One round over all tenants, bounded. `system` is on the system role; what it finds is changed on the app role."""
+    return Swept(
+        expired=await _expire(shop, system),
+        timed_out=await _time_out(shop, system),
+        closed=await system.run(EVERY_TENANT, _close),
+        forgotten=await system.run(EVERY_TENANT, idempotency.forget_expired),
+    )
+
+
+async def _close(connection: Connection) -> int:
+    return await sweeps.close_orders(connection, limit=MAX_CLOSED)
+
+
+async def _expire(shop: Shop, system: Database) -> int:
+    async def find(connection: Connection) -> tuple[sweeps.Expired, ...]:
+        return await sweeps.expired(connection, limit=MAX_EXPIRED)
+
+    done = 0
+    for each in await system.read(EVERY_TENANT, find):
+        try:
+            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
+            done += await placing.expire(shop, call, each.order_id)
+        except DomainError as error:
+            # one that cannot be helped now must not keep the others waiting
+            _log.warning("an unpaid order stays", order_id=each.order_id, reason=error.reason)
+    return done
+
+
+async def _time_out(shop: Shop, system: Database) -> int:
+    async def find(connection: Connection) -> tuple[suppliers.Overdue, ...]:
+        return await suppliers.overdue(connection, limit=MAX_OVERDUE)
+
+    done = 0
+    for each in await system.read(EVERY_TENANT, find):
+        try:
+            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
+            done += await supplying.time_out(shop, call, each.supplier_order_id)
+        except DomainError as error:
+            _log.warning("a late supplier order stays", id=each.supplier_order_id, reason=error.reason)
+    return done
