@@ -28,6 +28,15 @@ FILES = {
 # candidates for a string with a pattern, tried in this order
 SAMPLES = ("sample", "Sample-1", "1", "50", "CNY", "2017-03-06", "identity.read", "")
 TOO_LONG = 25_000
+# beyond the calendar, before and after business, and fractions that are none
+TIMES = (
+    Timestamp(seconds=2**62),
+    Timestamp(seconds=-(2**62)),
+    Timestamp(seconds=-62_135_596_800),
+    Timestamp(seconds=253_402_300_799),
+    Timestamp(seconds=1_500_000_000, nanos=-5),
+    Timestamp(seconds=1_500_000_000, nanos=2**31 - 1),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,49 @@ def _malformed(rpc: Rpc, above: tuple[str, ...], fields: list[FieldDescriptor], 
         nested = field.message_type
         if nested is not None and not field.is_repeated and depth < 2 and nested.full_name.startswith("siyu."):
             yield from _malformed(rpc, (*above, field.name), nested.fields, depth=depth + 1)
+
+
+def out_of_bounds(rpc: Rpc) -> Iterator[Malformed]:
+    """Each text of the request, at any depth, with a NUL in it; and each time beyond what a calendar has."""
+    message = message_factory.GetMessageClass(rpc.method.input_type)
+    for path in _paths(message.DESCRIPTOR, ()):
+        last = path[-1]
+        is_time = last.message_type is not None
+        for value in TIMES if is_time else ("bad\0value",):
+            request = well_formed(rpc)
+            holder: Message = request
+            for field in path[:-1]:
+                holder = _entered(holder, field)
+            if is_time:
+                getattr(holder, last.name).CopyFrom(value)
+            elif last.is_repeated:
+                getattr(holder, last.name)[:] = [value]
+            else:
+                setattr(holder, last.name, value)
+            why = f"the time {value.seconds}.{value.nanos}" if isinstance(value, Timestamp) else "NUL"
+            yield Malformed(".".join(field.name for field in path), why, request)
+
+
+def _paths(message: Descriptor, above: tuple[FieldDescriptor, ...]) -> Iterator[tuple[FieldDescriptor, ...]]:
+    """The ways to every text and time of a message."""
+    for field in message.fields:
+        if field.type == FieldDescriptor.TYPE_STRING or field.message_type is Timestamp.DESCRIPTOR:
+            yield (*above, field)
+        elif field.message_type is not None:
+            yield from _paths(field.message_type, (*above, field))
+
+
+def _entered(holder: Message, field: FieldDescriptor) -> Message:
+    """The message in a field, made and filled where it is not there."""
+    if not field.is_repeated:
+        if not holder.HasField(field.name):
+            fill(getattr(holder, field.name), depth=0)
+            getattr(holder, field.name).SetInParent()
+        return getattr(holder, field.name)  # type: ignore[no-any-return]
+    items = getattr(holder, field.name)
+    if not items:
+        fill(items.add(), depth=0)
+    return items[0]  # type: ignore[no-any-return]
 
 
 def rules_of(field: FieldDescriptor) -> validate_pb2.FieldRules:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services.runtime import telemetry
-from services.runtime.errors import Conflict, DomainError, Exhausted, TimedOut, Unavailable
+from services.runtime.errors import Conflict, DomainError, Exhausted, Invalid, TimedOut, Unavailable
 from services.runtime.settings import DatabaseRole, Settings
 
 T = TypeVar("T")
@@ -50,6 +50,8 @@ _BEGIN_READ = _BEGIN.replace("BEGIN;", "BEGIN READ ONLY;", 1)
 # serialization_failure, deadlock_detected, lock_not_available
 _RACES = frozenset({"40001", "40P01", "55P03"})
 _TIMED_OUT = frozenset({"57014", "25P03", "25P04"})
+# character_not_in_repertoire, untranslatable_character: a NUL that came in by another way than a request's field
+_UNSTORABLE = frozenset({"22021", "22P05"})
 # read_only_sql_transaction: a connection that outlived a failover; 53: out of resources; 57P: shutting down, starting
 _GONE_STATES = frozenset({"25006", "57P01", "57P02", "57P03", "57P04", "57P05", "28000", "28P01", "3D000"})
 _GONE_CLASSES = ("08", "53")
@@ -131,6 +133,8 @@ def refusal_of(error: BaseException) -> DomainError | None:
         return Conflict("another call changes the same rows; try again")
     if state in _TIMED_OUT:
         return TimedOut("the deadline passed while the database worked")
+    if state in _UNSTORABLE:
+        return Invalid("a text holds a character that can't be stored", reason="TEXT_NOT_STORABLE")
     if is_gone(error):
         return Unavailable("the database is not available", retry_after_s=RETRY_AFTER_S, reason="DATABASE_UNAVAILABLE")
     return None

@@ -20,7 +20,7 @@ import protovalidate
 import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -29,6 +29,7 @@ from grpc_status import rpc_status
 
 from services.runtime import logs, status, telemetry
 from services.runtime.auth import Principal, Rule, TokenVerifier, allow, bearer, check_deadline, rule_of
+from services.runtime.bounds import out_of_bounds
 from services.runtime.call import Actor, ActorKind, Call
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import DomainError, Invalid, TimedOut
@@ -176,11 +177,10 @@ def _address(forwarded: str | bytes | None, peer: str) -> str:
 
 def check_valid(request: Message) -> None:
     """Raises Invalid with every violation of the contract's rules, by field path; never with the value."""
-    found = _validator.collect_violations(request)
-    if found:
-        raise Invalid(
-            violations=tuple((_path(each.proto.field), each.proto.message) for each in found[:MAX_VIOLATIONS])
-        )
+    found = _validator.collect_violations(request)[:MAX_VIOLATIONS]
+    violations = tuple((_path(each.proto.field), each.proto.message) for each in found) + out_of_bounds(request)
+    if violations:
+        raise Invalid(violations=violations[:MAX_VIOLATIONS])
 
 
 def _path(field_path: Any) -> str:
@@ -218,16 +218,42 @@ def _handler(server: GrpcServer, method: MethodDescriptor, servicer: object) -> 
     assert method.client_streaming == method.server_streaming, "unary or bidirectional"
     make = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
     behaviour = _streaming(server, rpc) if method.client_streaming else _unary(server, rpc)
-    return make(behaviour, request_deserializer=request.FromString, response_serializer=reply.SerializeToString)
+    return make(behaviour, request_deserializer=_reader(request), response_serializer=reply.SerializeToString)
 
 
-def _unary(server: GrpcServer, rpc: _Rpc) -> Callable[[Message, Any], Awaitable[Message]]:
-    async def behaviour(request: Message, context: Any) -> Message:
+class _Unreadable:
+    """Stands for a request whose bytes are not its message: what a deserializer raises leaves as INTERNAL."""
+
+
+_UNREADABLE = _Unreadable()
+
+
+def _reader(request: type[Message]) -> Callable[[bytes], Message | _Unreadable]:
+    def read(data: bytes) -> Message | _Unreadable:
+        try:
+            return request.FromString(data)
+        except DecodeError:
+            return _UNREADABLE
+
+    return read
+
+
+def _read(request: Message | _Unreadable) -> Message:
+    if isinstance(request, _Unreadable):
+        raise Invalid(
+            "the bytes are not the message of this call, or a text in it is not UTF-8", reason="MALFORMED_REQUEST"
+        )
+    return request
+
+
+def _unary(server: GrpcServer, rpc: _Rpc) -> Callable[[Message | _Unreadable, Any], Awaitable[Message]]:
+    async def behaviour(sent: Message | _Unreadable, context: Any) -> Message:
         before = time.perf_counter()
         traceparent = next((value for key, value in context.invocation_metadata() if key == "traceparent"), "")
         with telemetry.entered(rpc.name, traceparent) as started:
             logs.trace_id.set(started.trace_id)
             try:
+                request = _read(sent)
                 call = await server.admit(rpc.rule, request, context, started)
                 check_valid(request)
                 with server.limit.entered(rpc.rule.shedding):
@@ -245,8 +271,10 @@ def _unary(server: GrpcServer, rpc: _Rpc) -> Callable[[Message, Any], Awaitable[
     return behaviour
 
 
-def _streaming(server: GrpcServer, rpc: _Rpc) -> Callable[[AsyncIterator[Message], Any], AsyncIterator[Message]]:
-    async def behaviour(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
+def _streaming(
+    server: GrpcServer, rpc: _Rpc
+) -> Callable[[AsyncIterator[Message | _Unreadable], Any], AsyncIterator[Message]]:
+    async def behaviour(requests: AsyncIterator[Message | _Unreadable], context: Any) -> AsyncIterator[Message]:
         traceparent = next((value for key, value in context.invocation_metadata() if key == "traceparent"), "")
         # no span stays open over a yield: another task may run the rest of the generator
         with telemetry.entered(rpc.name, traceparent) as entered:
@@ -266,8 +294,9 @@ def _streaming(server: GrpcServer, rpc: _Rpc) -> Callable[[AsyncIterator[Message
     return behaviour
 
 
-async def _valid(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    async for request in requests:
+async def _valid(requests: AsyncIterator[Message | _Unreadable]) -> AsyncIterator[Message]:
+    async for sent in requests:
+        request = _read(sent)
         check_valid(request)
         yield request
 

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from services.runtime.errors import Invalid
 from services.runtime.server import check_valid
-from tests.requests import Rpc, malformed, rpcs, unruled, well_formed
+from tests.requests import Rpc, malformed, out_of_bounds, rpcs, unruled, well_formed
 
 UNARY = [rpc for rpc in rpcs() if rpc.is_unary]
 
@@ -22,6 +22,14 @@ def test_a_well_formed_request_passes(rpc: Rpc) -> None:
 @pytest.mark.parametrize("rpc", UNARY, ids=str)
 def test_each_malformed_field_is_named(rpc: Rpc) -> None:
     unnamed(rpc, check_valid)
+
+
+@pytest.mark.parametrize("rpc", rpcs(), ids=str)
+def test_a_nul_or_an_impossible_time_is_named_wherever_it_stands(rpc: Rpc) -> None:
+    for case in out_of_bounds(rpc):
+        with pytest.raises(Invalid) as caught:
+            check_valid(case.request)
+        assert case.field in [re.sub(r"\[\d+\]", "", field) for field, _ in caught.value.violations], case
 
 
 def unnamed(rpc: Rpc, check: Callable[[Message], None]) -> None:

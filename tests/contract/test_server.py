@@ -182,6 +182,21 @@ async def test_bad_input_names_the_field_and_not_the_value(served: SimpleNamespa
     assert "13800138000" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [pytest.param(b"\xff\xff\xff", id="no message"), pytest.param(b"\x0a\x02\xc3\x28", id="a text that is not UTF-8")],
+)
+async def test_bytes_that_are_no_request_are_the_callers_fault(served: SimpleNamespace, sent: bytes) -> None:
+    bearer = (("authorization", f"Bearer {token()}"),)
+    unary = served.channel.unary_unary("/siyu.loyalty.v1.PointsService/GetBalance")
+    code, _, info = await refusal(unary(sent, timeout=5, metadata=bearer))
+    assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+    stream = served.channel.stream_stream("/siyu.loyalty.v1.PointsService/StreamAccrue")(timeout=5, metadata=bearer)
+    await stream.write(sent)
+    code, _, info = await refusal(stream.read())
+    assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+
+
 async def test_refusals_keep_reason_and_metadata(served: SimpleNamespace) -> None:
     code, text, info = await refusal(balance(served, "refused"))
     assert (code, info.reason, info.metadata["available_points"]) == (
