@@ -14,7 +14,7 @@ from services.campaign.servicer import audit, coupons, promotions, quotes
 from services.campaign.usecases.audit import AuditDesk
 from services.campaign.usecases.coupons import CouponDesk
 from services.campaign.usecases.definitions import Definitions
-from services.campaign.usecases.holds import HoldDesk
+from services.campaign.usecases.holds import HoldBatcher, HoldBook, HoldDesk, hold_batcher
 from services.campaign.usecases.promotions import PromotionDesk
 from services.campaign.usecases.quoting import Lookups, Quoting, lookups
 from services.campaign.usecases.sweeping import Sweeper
@@ -38,6 +38,7 @@ SWEEP_EVERY_S: Final = 2.0
 FORGET_EVERY_ROUNDS: Final = 15
 SWEEP_TIMEOUT_S: Final = 30.0
 QUOTE_QUEUE: Final = 4096
+HOLD_QUEUE: Final = 4096
 FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
 
 _log = structlog.get_logger(__name__)
@@ -48,11 +49,13 @@ class Api:
     """The role that serves calls, with what has to be closed after it."""
 
     looking_up: Lookups
+    holding: HoldBatcher
     lanes: tuple[Lane, ...]
 
     async def stop(self) -> None:
         """Answers what waits, then closes the lanes."""
         await self.looking_up.close()
+        await self.holding.close()
         for lane in self.lanes:
             await lane.close()
 
@@ -60,7 +63,10 @@ class Api:
 async def start_api(context: Context) -> Started:
     """Mounts campaign's services."""
     lanes = tuple([await context.database().lane() for _ in range(context.settings.batch_lanes)])
-    api = Api(looking_up=lookups(lanes, max_queue=QUOTE_QUEUE), lanes=lanes)
+    holding = hold_batcher(
+        context.database(), _hold_book(context), lanes=context.settings.batch_lanes, max_queue=HOLD_QUEUE
+    )
+    api = Api(looking_up=lookups(lanes, max_queue=QUOTE_QUEUE), holding=holding, lanes=lanes)
     context.server.mount(_services(context, api))
     return api
 
@@ -73,16 +79,16 @@ def _services(context: Context, api: Api) -> list[Mounted]:
     served = (
         (promotions.SERVICE, promotions.PromotionServicer(desk=PromotionDesk(database=database))),
         (quotes.SERVICE, quotes.QuoteServicer(quoting=quoting)),
-        (coupons.SERVICE, coupons.CouponServicer(desk=coupon_desk, holds=_hold_desk(context, database))),
+        (coupons.SERVICE, coupons.CouponServicer(desk=coupon_desk, holds=HoldDesk(batcher=api.holding, clock=clock))),
         (audit.SERVICE, audit.AuditServicer(desk=AuditDesk(database=system))),
         (FEED, Feed(system, context.settings.log_partitions)),
     )
     return [Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served]
 
 
-def _hold_desk(context: Context, database: Database) -> HoldDesk:
+def _hold_book(context: Context) -> HoldBook:
     outbox = Outbox(encode=convert.recorded, partitions=context.settings.log_partitions)
-    return HoldDesk(database=database, clock=SystemClock(), outbox=outbox)
+    return HoldBook(clock=SystemClock(), outbox=outbox)
 
 
 async def start_relay(context: Context) -> Started:
@@ -94,7 +100,7 @@ async def start_relay(context: Context) -> Started:
 async def start_sweeper(context: Context) -> Started:
     """Gives back holds whose time is over, forgets tombstones and old refusals, trims the log."""
     database = context.database("system")
-    sweeper = Sweeper(database=database, desk=_hold_desk(context, database))
+    sweeper = Sweeper(database=database, book=_hold_book(context))
     return running(context, _sweep_for_ever(context, database, sweeper), name="sweeper")
 
 

@@ -1,11 +1,12 @@
 """CouponService."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.campaign import convert
-from services.campaign.domain.benefits import HoldKey
+from services.campaign.domain.benefits import BenefitsHold, HoldKey, Operation, ToCapture, ToVoid
 from services.campaign.usecases.coupons import CouponDesk
-from services.campaign.usecases.holds import HoldDesk
+from services.campaign.usecases.holds import FAMILY, Asked, HoldDesk
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
 from services.runtime.call import Call
@@ -15,12 +16,14 @@ from siyu.campaign.v1 import coupon_pb2
 SERVICE = coupon_pb2.DESCRIPTOR.services_by_name["CouponService"]
 _TEMPLATES = rule_of(SERVICE.methods_by_name["PutTemplate"]).family
 _ISSUE = rule_of(SERVICE.methods_by_name["BatchIssueCoupons"]).family
-_HOLDS = rule_of(SERVICE.methods_by_name["HoldBenefits"]).family
+assert rule_of(SERVICE.methods_by_name["HoldBenefits"]).family == FAMILY, "the contract names another family"
+
+HoldRequest = coupon_pb2.HoldBenefitsRequest | coupon_pb2.CaptureBenefitsRequest | coupon_pb2.VoidBenefitsRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CouponServicer:
-    """Serves CouponService. Refusals of holds are kept: a delayed duplicate must not succeed after a no."""
+    """Serves CouponService."""
 
     desk: CouponDesk
     holds: HoldDesk
@@ -65,27 +68,37 @@ class CouponServicer:
         self, request: coupon_pb2.HoldBenefitsRequest, call: Call
     ) -> coupon_pb2.HoldBenefitsResponse:
         """Holds coupons and budgets, all or none."""
-        once = idempotency.once(call, family=_HOLDS, request=request, encode=convert.held_reply, keep_refusals=True)
         wanted = convert.to_hold(
             request, client_id=call.client_id, machine_now=self.holds.clock.now(), business_now=call.now
         )
-        return coupon_pb2.HoldBenefitsResponse.FromString(await self.holds.hold(call, once, wanted))
+        stored = await self.holds.ask(_asked(request, call, wanted, convert.held_reply))
+        return coupon_pb2.HoldBenefitsResponse.FromString(stored)
 
     async def capture_benefits(
         self, request: coupon_pb2.CaptureBenefitsRequest, call: Call
     ) -> coupon_pb2.CaptureBenefitsResponse:
         """Spends a hold."""
-        once = idempotency.once(call, family=_HOLDS, request=request, encode=convert.captured_reply, keep_refusals=True)
-        stored = await self.holds.capture(call, once, _key(call, request.hold_id))
+        wanted = ToCapture(key=_key(call, request.hold_id))
+        stored = await self.holds.ask(_asked(request, call, wanted, convert.captured_reply))
         return coupon_pb2.CaptureBenefitsResponse.FromString(stored)
 
     async def void_benefits(
         self, request: coupon_pb2.VoidBenefitsRequest, call: Call
     ) -> coupon_pb2.VoidBenefitsResponse:
         """Gives a hold back."""
-        once = idempotency.once(call, family=_HOLDS, request=request, encode=convert.voided_reply, keep_refusals=True)
-        stored = await self.holds.void(call, once, _key(call, request.hold_id))
+        wanted = ToVoid(key=_key(call, request.hold_id))
+        stored = await self.holds.ask(_asked(request, call, wanted, convert.voided_reply))
         return coupon_pb2.VoidBenefitsResponse.FromString(stored)
+
+
+def _asked(request: HoldRequest, call: Call, operation: Operation, encode: Callable[[BenefitsHold], bytes]) -> Asked:
+    return Asked(
+        call=call,
+        request_id=request.request_id,
+        fingerprint=idempotency.fingerprint_of(request),
+        operation=operation,
+        encode=encode,
+    )
 
 
 def _key(call: Call, hold_id: str) -> HoldKey:

@@ -1,35 +1,48 @@
 """Holds of coupons and budgets. Rows are locked in one order everywhere: holds, then coupons, then promotions."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.campaign.domain.benefits import BenefitsHold, Budget, HoldKey, ToHold
+from services.campaign.domain.benefits import BenefitsHold, Book, Budget, BudgetUse, CouponUse, HoldKey
 from services.campaign.domain.coupons import Coupon
 from services.campaign.store.coupons import coupon_of
 from services.runtime.database import Connection, constraint_of, raw
-from services.runtime.errors import AlreadyExists
-from services.runtime.holds import TOMBSTONE_KEPT, HoldState
-from services.runtime.ids import HoldId, PromotionId
+from services.runtime.errors import Conflict
+from services.runtime.holds import HoldState
+from services.runtime.ids import CouponId, HoldId, PromotionId
 
 MAX_DUE = 200
 _HOLD_KEYS = frozenset({"benefit_holds_key", "coupon_claims_key", "budget_claims_key"})
 
-# the lock first, then what commerce said of the order: an event that commits meanwhile must be seen
-_LOCK = """
-    SELECT client_id, hold_id, state, order_id, expires_at
-    FROM benefit_holds
-    WHERE tenant_id = $1::uuid AND client_id = $2 AND hold_id = $3
-    FOR NO KEY UPDATE
+_KEYS = "unnest($2::text[], $3::text[]) AS k(client_id, hold_id)"
+_LOCK = f"""
+    SELECT h.client_id, h.hold_id, h.state, h.order_id, h.expires_at, h.member_id::text
+    FROM benefit_holds AS h
+    JOIN {_KEYS} ON h.client_id = k.client_id AND h.hold_id = k.hold_id
+    WHERE h.tenant_id = $1::uuid
+    ORDER BY h.client_id, h.hold_id
+    FOR NO KEY UPDATE OF h
 """
 _LOCK_DUE = """
-    SELECT client_id, hold_id, state, order_id, expires_at
+    SELECT client_id, hold_id, state, order_id, expires_at, member_id::text
     FROM benefit_holds
     WHERE tenant_id = $1::uuid AND state = 'held' AND expires_at <= $2
-    ORDER BY client_id, hold_id
+    ORDER BY expires_at
     LIMIT $3
     FOR NO KEY UPDATE SKIP LOCKED
 """
+_CLAIMS = f"""
+    SELECT k.client_id, k.hold_id, l.coupon_id::text, NULL AS promotion_id, l.amount_minor
+    FROM {_KEYS}
+    JOIN coupon_claims AS l ON l.tenant_id = $1::uuid AND l.client_id = k.client_id AND l.hold_id = k.hold_id
+    UNION ALL
+    SELECT k.client_id, k.hold_id, NULL, l.promotion_id, l.amount_minor
+    FROM {_KEYS}
+    JOIN budget_claims AS l ON l.tenant_id = $1::uuid AND l.client_id = k.client_id AND l.hold_id = k.hold_id
+"""
+# asked after the holds are locked: an event that commits meanwhile must be seen
 _PAID = """
     SELECT order_id, wholly_refunded
     FROM order_usages
@@ -50,90 +63,41 @@ _LOCK_BUDGETS = """
     ORDER BY promotion_id
     FOR NO KEY UPDATE
 """
-# everything that a hold takes, in one statement; the rows are locked and checked
-_HOLD = """
-    WITH hold AS (
-        INSERT INTO benefit_holds (tenant_id, client_id, hold_id, state, member_id, order_id, expires_at)
-        VALUES ($1::uuid, $2, $3, 'held', $4::uuid, $5, $6)
-    ), coupon_uses AS (
-        SELECT * FROM unnest($7::uuid[], $8::bigint[]) AS u(coupon_id, amount_minor)
+# a whole page in one statement: every row that it changes is locked, so that the order of its parts does not matter
+_WRITE = """
+    WITH made AS (
+        INSERT INTO benefit_holds (tenant_id, client_id, hold_id, state, member_id, order_id, expires_at, resolved_at)
+        SELECT $1::uuid, h.client_id, h.hold_id, h.state, h.member_id, h.order_id, h.expires_at,
+               CASE WHEN h.state <> 'held' THEN $2::timestamptz END
+        FROM unnest($3::text[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::timestamptz[])
+             AS h(client_id, hold_id, state, member_id, order_id, expires_at)
     ), coupon_claim AS (
         INSERT INTO coupon_claims (tenant_id, client_id, hold_id, coupon_id, amount_minor)
-        SELECT $1::uuid, $2, $3, u.coupon_id, u.amount_minor FROM coupon_uses AS u
-    ), coupon_held AS (
-        UPDATE coupons AS c
-        SET state = 'held', holder_client = $2, holder_hold = $3, held_until = $6
-        FROM coupon_uses AS u
-        WHERE c.tenant_id = $1::uuid AND c.coupon_id = u.coupon_id
-    ), budget_uses AS (
-        SELECT * FROM unnest($9::text[], $10::bigint[]) AS u(promotion_id, amount_minor)
+        SELECT $1::uuid, l.client_id, l.hold_id, l.coupon_id, l.amount_minor
+        FROM unnest($9::text[], $10::text[], $11::uuid[], $12::bigint[])
+             AS l(client_id, hold_id, coupon_id, amount_minor)
     ), budget_claim AS (
         INSERT INTO budget_claims (tenant_id, client_id, hold_id, promotion_id, amount_minor)
-        SELECT $1::uuid, $2, $3, u.promotion_id, u.amount_minor FROM budget_uses AS u
+        SELECT $1::uuid, l.client_id, l.hold_id, l.promotion_id, l.amount_minor
+        FROM unnest($13::text[], $14::text[], $15::text[], $16::bigint[])
+             AS l(client_id, hold_id, promotion_id, amount_minor)
+    ), resolved AS (
+        UPDATE benefit_holds AS h
+        SET state = k.state, resolved_at = $2
+        FROM unnest($17::text[], $18::text[], $19::text[]) AS k(client_id, hold_id, state)
+        WHERE h.tenant_id = $1::uuid AND h.client_id = k.client_id AND h.hold_id = k.hold_id
+    ), coupon AS (
+        UPDATE coupons AS c
+        SET state = n.state, holder_client = n.holder_client, holder_hold = n.holder_hold,
+            held_until = n.held_until, order_id = n.order_id
+        FROM unnest($20::uuid[], $21::text[], $22::text[], $23::text[], $24::timestamptz[], $25::text[])
+             AS n(coupon_id, state, holder_client, holder_hold, held_until, order_id)
+        WHERE c.tenant_id = $1::uuid AND c.coupon_id = n.coupon_id
     )
     UPDATE promotions AS p
-    SET held_minor = p.held_minor + u.amount_minor
-    FROM budget_uses AS u
-    WHERE p.tenant_id = $1::uuid AND p.promotion_id = u.promotion_id
-"""
-_KEYS = "unnest($2::text[], $3::text[]) AS k(client_id, hold_id)"
-# the inner SELECT locks in id order, so that two of these can't deadlock
-_LOCKED_COUPONS = f"""
-    SELECT c.coupon_id, h.order_id
-    FROM {_KEYS}
-    JOIN benefit_holds AS h
-      ON h.tenant_id = $1::uuid AND h.client_id = k.client_id AND h.hold_id = k.hold_id
-    JOIN coupon_claims AS l
-      ON l.tenant_id = $1::uuid AND l.client_id = k.client_id AND l.hold_id = k.hold_id
-    JOIN coupons AS c
-      ON c.tenant_id = $1::uuid AND c.coupon_id = l.coupon_id
-     AND c.state = 'held' AND c.holder_client = k.client_id AND c.holder_hold = k.hold_id
-    ORDER BY c.coupon_id
-    FOR NO KEY UPDATE OF c
-"""
-_FREE_COUPONS = f"""
-    UPDATE coupons AS c
-    SET state = 'issued', holder_client = NULL, holder_hold = NULL, held_until = NULL
-    FROM ({_LOCKED_COUPONS}) AS l
-    WHERE c.tenant_id = $1::uuid AND c.coupon_id = l.coupon_id
-"""
-_USE_COUPONS = f"""
-    UPDATE coupons AS c
-    SET state = 'used', order_id = l.order_id, holder_client = NULL, holder_hold = NULL, held_until = NULL
-    FROM ({_LOCKED_COUPONS}) AS l
-    WHERE c.tenant_id = $1::uuid AND c.coupon_id = l.coupon_id
-"""
-_SETTLE_BUDGETS = f"""
-    WITH claims AS (
-        SELECT l.promotion_id, sum(l.amount_minor)::bigint AS amount_minor
-        FROM {_KEYS}
-        JOIN budget_claims AS l
-          ON l.tenant_id = $1::uuid AND l.client_id = k.client_id AND l.hold_id = k.hold_id
-        GROUP BY l.promotion_id
-    ), locked AS MATERIALIZED (
-        SELECT p.promotion_id, c.amount_minor
-        FROM claims AS c
-        JOIN promotions AS p ON p.tenant_id = $1::uuid AND p.promotion_id = c.promotion_id
-        ORDER BY p.promotion_id
-        FOR NO KEY UPDATE OF p
-    )
-    UPDATE promotions AS p
-    SET held_minor = p.held_minor - l.amount_minor,
-        captured_minor = p.captured_minor + CASE WHEN $4 THEN l.amount_minor ELSE 0 END
-    FROM locked AS l
-    WHERE p.tenant_id = $1::uuid AND p.promotion_id = l.promotion_id
-"""
-_RESOLVE = f"""
-    UPDATE benefit_holds AS h
-    SET state = $4, resolved_at = $5
-    FROM {_KEYS}
-    WHERE h.tenant_id = $1::uuid AND h.client_id = k.client_id AND h.hold_id = k.hold_id AND h.state = 'held'
-"""
-_TOMBSTONE = """
-    INSERT INTO benefit_holds (tenant_id, client_id, hold_id, state, order_id, expires_at, resolved_at)
-    VALUES ($1::uuid, $2, $3, 'tombstone', '', $4, $5)
-    ON CONFLICT (tenant_id, client_id, hold_id) DO NOTHING
-    RETURNING true
+    SET held_minor = p.held_minor + n.held_minor, captured_minor = p.captured_minor + n.captured_minor
+    FROM unnest($26::text[], $27::bigint[], $28::bigint[]) AS n(promotion_id, held_minor, captured_minor)
+    WHERE p.tenant_id = $1::uuid AND p.promotion_id = n.promotion_id
 """
 _DUE_TENANTS = """
     SELECT DISTINCT tenant_id::text
@@ -152,12 +116,10 @@ _FORGET = """
 """
 
 
-async def lock(connection: Connection, tenant_id: str, key: HoldKey) -> BenefitsHold | None:
-    """The hold, locked, with what is known of its order; None if there is none."""
-    row = await raw(connection).fetchrow(_LOCK, tenant_id, key.client_id, key.hold_id)
-    if row is None:
-        return None
-    return (await _with_orders(connection, tenant_id, [row]))[0]
+async def lock(connection: Connection, tenant_id: str, keys: Collection[HoldKey]) -> list[BenefitsHold]:
+    """Those of the holds that exist, locked, with their claims and what is known of their orders."""
+    rows = await raw(connection).fetch(_LOCK, tenant_id, [key.client_id for key in keys], [key.hold_id for key in keys])
+    return await _whole(connection, tenant_id, rows)
 
 
 async def lock_due(
@@ -165,7 +127,7 @@ async def lock_due(
 ) -> list[BenefitsHold]:
     """Holds whose time is over, locked; those that another transaction is busy with are left to it."""
     rows = await raw(connection).fetch(_LOCK_DUE, tenant_id, machine_now, limit)
-    return await _with_orders(connection, tenant_id, rows) if rows else []
+    return await _whole(connection, tenant_id, rows)
 
 
 async def lock_coupons(connection: Connection, tenant_id: str, coupon_ids: Collection[str]) -> dict[str, Coupon]:
@@ -191,52 +153,40 @@ async def lock_budgets(connection: Connection, tenant_id: str, promotion_ids: Co
     }
 
 
-async def hold(connection: Connection, tenant_id: str, wanted: ToHold, *, machine_now: datetime) -> BenefitsHold:
-    """Writes a hold whose coupons and budgets are locked and free. Raises AlreadyExists (HOLD_EXISTS) in a race."""
-    key = wanted.key
-    expires_at = machine_now + wanted.time_to_live
+async def write(connection: Connection, tenant_id: str, book: Book) -> None:
+    """Writes what operations did to a page. Raises Conflict if a hold of the same name came at this moment."""
+    made = [book.holds[key] for key in book.made]
+    resolved = [book.holds[key] for key in book.resolved]
+    if not made and not resolved:
+        return
+    coupon_claims = [(hold.key, use) for hold in made for use in hold.coupons]
+    budget_claims = [(hold.key, use) for hold in made for use in hold.budgets]
+    changes = book.coupon_changes.values()
     try:
         await raw(connection).execute(
-            _HOLD,
+            _WRITE,
             tenant_id,
-            key.client_id,
-            key.hold_id,
-            wanted.member_id or None,
-            wanted.order_id,
-            expires_at,
-            [use.coupon_id for use in wanted.coupons],
-            [use.amount_minor for use in wanted.coupons],
-            [use.promotion_id for use in wanted.budgets],
-            [use.amount_minor for use in wanted.budgets],
+            book.machine_now,
+            *_columns([(h.key.client_id, h.key.hold_id, h.state.value) for h in made], 3),
+            *_columns([(h.member_id or None, h.order_id, h.expires_at) for h in made], 3),
+            *_columns([(k.client_id, k.hold_id, use.coupon_id, use.amount_minor) for k, use in coupon_claims], 4),
+            *_columns([(k.client_id, k.hold_id, use.promotion_id, use.amount_minor) for k, use in budget_claims], 4),
+            *_columns([(h.key.client_id, h.key.hold_id, h.state.value) for h in resolved], 3),
+            list(book.coupon_changes),
+            [change.state.value for change in changes],
+            [change.holder.client_id if change.holder else None for change in changes],
+            [change.holder.hold_id if change.holder else None for change in changes],
+            [change.held_until for change in changes],
+            [change.order_id for change in changes],
+            list(book.budget_changes),
+            [change.held_minor for change in book.budget_changes.values()],
+            [change.captured_minor for change in book.budget_changes.values()],
         )
     except Exception as error:
         # the statement's parts insert in any order, so that any of the three may meet the other hold first
         if constraint_of(error) in _HOLD_KEYS:
-            raise AlreadyExists(
-                f"hold {key.hold_id!r} exists; a new hold needs a new id", reason="HOLD_EXISTS"
-            ) from error
+            raise Conflict("another call makes a hold of this name at this moment; try again") from error
         raise
-    return BenefitsHold(key=key, state=HoldState.HELD, order_id=wanted.order_id, expires_at=expires_at)
-
-
-async def settle(
-    connection: Connection, tenant_id: str, keys: Sequence[HoldKey], state: HoldState, *, machine_now: datetime
-) -> None:
-    """Captures locked holds, or gives back what they hold (VOIDED, EXPIRED)."""
-    if not keys:
-        return
-    captured = state is HoldState.CAPTURED
-    names = [key.client_id for key in keys], [key.hold_id for key in keys]
-    driver = raw(connection)
-    await driver.execute(_USE_COUPONS if captured else _FREE_COUPONS, tenant_id, *names)
-    await driver.execute(_SETTLE_BUDGETS, tenant_id, *names, captured)
-    await driver.execute(_RESOLVE, tenant_id, *names, state.value, machine_now)
-
-
-async def tombstone(connection: Connection, tenant_id: str, key: HoldKey, *, machine_now: datetime) -> bool:
-    """Leaves a tombstone, kept for 7 days; False if the hold has come meanwhile."""
-    until = machine_now + TOMBSTONE_KEPT
-    return bool(await raw(connection).fetchval(_TOMBSTONE, tenant_id, key.client_id, key.hold_id, until, machine_now))
 
 
 async def due_tenants(connection: Connection, *, machine_now: datetime, limit: int) -> list[str]:
@@ -250,19 +200,38 @@ async def forget_tombstones(connection: Connection, *, machine_now: datetime, li
     return int(status.rpartition(" ")[2])
 
 
-async def _with_orders(connection: Connection, tenant_id: str, rows: Sequence[Any]) -> list[BenefitsHold]:
+async def _whole(connection: Connection, tenant_id: str, rows: Sequence[Any]) -> list[BenefitsHold]:
+    """The holds in locked rows, with their claims and what commerce told of their orders."""
+    if not rows:
+        return []
+    driver = raw(connection)
+    clients, holds = [row["client_id"] for row in rows], [row["hold_id"] for row in rows]
+    coupons: dict[tuple[str, str], list[CouponUse]] = defaultdict(list)
+    budgets: dict[tuple[str, str], list[BudgetUse]] = defaultdict(list)
+    for row in await driver.fetch(_CLAIMS, tenant_id, clients, holds):
+        name, amount_minor = (row["client_id"], row["hold_id"]), row["amount_minor"]
+        if row["coupon_id"] is not None:
+            coupons[name].append(CouponUse(coupon_id=CouponId(row["coupon_id"]), amount_minor=amount_minor))
+        else:
+            budgets[name].append(BudgetUse(promotion_id=PromotionId(row["promotion_id"]), amount_minor=amount_minor))
     orders = sorted({row["order_id"] for row in rows if row["order_id"]})
-    paid = {}
-    if orders:
-        paid = {row[0]: row[1] for row in await raw(connection).fetch(_PAID, tenant_id, orders)}
+    paid = {row[0]: row[1] for row in await driver.fetch(_PAID, tenant_id, orders)} if orders else {}
     return [
         BenefitsHold(
             key=HoldKey(client_id=row["client_id"], hold_id=HoldId(row["hold_id"])),
             state=HoldState(row["state"]),
             order_id=row["order_id"],
             expires_at=row["expires_at"],
+            member_id=row["member_id"] or "",
+            coupons=tuple(coupons[row["client_id"], row["hold_id"]]),
+            budgets=tuple(budgets[row["client_id"], row["hold_id"]]),
             is_paid=row["order_id"] in paid,
             is_refunded=paid.get(row["order_id"], False),
         )
         for row in rows
     ]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """The rows' columns, `width` of them also where there is no row."""
+    return [[row[at] for row in rows] for at in range(width)]

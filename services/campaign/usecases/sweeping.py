@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.campaign.store import holds
-from services.campaign.usecases.holds import HoldDesk
+from services.campaign.usecases.holds import HoldBook
 from services.runtime.call import Call
 from services.runtime.database import EVERY_TENANT, Connection, Database
 
 MAX_TENANTS: Final = 500
+MAX_STEPS: Final = 20
 MAX_TOMBSTONES: Final = 1_000
 
 
@@ -17,11 +18,11 @@ class Sweeper:
     """Sweeps all tenants. `database` is on the system role; each tenant's holds are resolved in its own transaction."""
 
     database: Database
-    desk: HoldDesk
+    book: HoldBook
 
     async def sweep(self, call: Call) -> int:
         """One bounded round; how many holds it resolved. What it leaves is the next round's."""
-        machine_now = self.desk.clock.now()
+        machine_now = self.book.clock.now()
         tenant_ids = await self.database.read(
             EVERY_TENANT, lambda c: holds.due_tenants(c, machine_now=machine_now, limit=MAX_TENANTS)
         )
@@ -35,6 +36,12 @@ class Sweeper:
 
     async def _sweep_tenant(self, call: Call) -> int:
         async def work(connection: Connection) -> int:
-            return await self.desk.give_back_due(connection, call)
+            return await self.book.give_back_due(connection, call)
 
-        return await self.database.run(call.tenant_id, work)
+        resolved = 0
+        for _ in range(MAX_STEPS):
+            step = await self.database.run(call.tenant_id, work)
+            resolved += step
+            if step < holds.MAX_DUE:
+                break
+        return resolved

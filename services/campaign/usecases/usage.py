@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.campaign.domain.events import CouponUsed, Event
+from services.campaign.domain.events import CouponReturned, CouponUsed, Event
 from services.campaign.domain.usage import (
     CouponFact,
     Given,
@@ -17,7 +17,6 @@ from services.campaign.domain.usage import (
 )
 from services.campaign.store import usage
 from services.campaign.store.usage import PromotionCount
-from services.campaign.usecases.holds import returned_event
 from services.runtime.call import Call
 from services.runtime.database import Connection
 from services.runtime.ids import CouponId, TemplateId, is_id
@@ -95,7 +94,7 @@ class UsageRecorder:
     async def _return(self, connection: Connection, tenant_id: str, whole: Mapping[str, datetime]) -> list[Event]:
         await usage.mark_whole(connection, tenant_id, whole)
         returned = await usage.return_coupons(connection, tenant_id, whole)
-        return [returned_event(coupon, whole[coupon.order_id]) for coupon in returned]
+        return [_returned_event(coupon, whole[coupon.order_id]) for coupon in returned]
 
 
 def _uncovered(orders: Sequence[PaidOrder], claimed: Mapping[tuple[str, str], int]) -> list[Uncovered]:
@@ -128,4 +127,15 @@ def _used_event(fact: CouponFact, coupon: UsedCoupon) -> CouponUsed:
         amount_minor=fact.given.amount_minor,
         occurred_at=fact.order.occurred_at,
         version=fact.version,
+    )
+
+
+def _returned_event(coupon: usage.ReturnedCoupon, at: datetime) -> CouponReturned:
+    return CouponReturned(
+        coupon_id=CouponId(coupon.coupon_id),
+        template_id=TemplateId(coupon.template_id),
+        member_id=coupon.member_id,
+        order_id=coupon.order_id,
+        occurred_at=at,
+        version=coupon.version,
     )

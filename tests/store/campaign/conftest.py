@@ -26,7 +26,7 @@ from services.campaign.servicer.quotes import QuoteServicer
 from services.campaign.usecases.audit import AuditDesk
 from services.campaign.usecases.coupons import CouponDesk
 from services.campaign.usecases.definitions import Definitions
-from services.campaign.usecases.holds import HoldDesk
+from services.campaign.usecases.holds import HoldBook, HoldDesk, hold_batcher
 from services.campaign.usecases.promotions import PromotionDesk
 from services.campaign.usecases.quoting import Quoting, lookups
 from services.campaign.usecases.sweeping import Sweeper
@@ -92,6 +92,8 @@ async def campaign(campaign_settings: Settings) -> AsyncIterator[Campaign]:
     keys = CodeKeys.derive("a secret of a test run")
     outbox = Outbox(encode=convert.recorded, partitions=PARTITIONS)
     looking_up = lookups(lanes, max_queue=4096)
+    book = HoldBook(clock=clock, outbox=outbox)
+    holding = hold_batcher(app, book, lanes=2, max_queue=4096)
     quoting = Quoting(lookups=looking_up, definitions=Definitions(database=app), keys=keys, clock=clock)
     coupon_desk = CouponDesk(database=app, keys=keys, clock=clock)
     yield Campaign(
@@ -101,13 +103,14 @@ async def campaign(campaign_settings: Settings) -> AsyncIterator[Campaign]:
         keys=keys,
         promotions=PromotionServicer(desk=PromotionDesk(database=app)),
         quotes=QuoteServicer(quoting=quoting),
-        coupons=CouponServicer(desk=coupon_desk, holds=HoldDesk(database=app, clock=clock, outbox=outbox)),
+        coupons=CouponServicer(desk=coupon_desk, holds=HoldDesk(batcher=holding, clock=clock)),
         audit=AuditServicer(desk=AuditDesk(database=system)),
         usage=UsageHandler(recorder=UsageRecorder(outbox=outbox)),
         members=MembersHandler(),
-        sweeper=Sweeper(database=system, desk=HoldDesk(database=system, clock=clock, outbox=outbox)),
+        sweeper=Sweeper(database=system, book=book),
     )
     await looking_up.close()
+    await holding.close()
     for lane in lanes:
         await lane.close()
     await app.close()

@@ -269,3 +269,35 @@ async def test_a_capture_after_the_refund_returns_the_coupon_at_once(brand: Bran
         ("campaign.CouponReturned", coupon.coupon_id),
     ]
     assert await brand.red() == {}
+
+
+async def test_one_request_many_times_at_once_has_one_effect(brand: Brand) -> None:
+    await brand.promotion("p", "ORDER_AMOUNT", amount_minor=10, budget_minor=1000)
+    same = {"hold_id": "h", "budgets": [("p", 10)], "request_id": "r"}
+    other = same | {"budgets": [("p", 11)]}
+    first = await brand.hold(**same)
+    answers = await asyncio.gather(
+        *(brand.hold(**same) for _ in range(20)), *(reason_of(brand.hold(**other)) for _ in range(5))
+    )
+    assert answers == [first] * 20 + ["REQUEST_ID_REUSED"] * 5
+    assert (await brand.read_promotion("p")).held_minor == 10
+
+
+async def test_first_calls_of_one_request_at_once_have_one_effect(brand: Brand) -> None:
+    await brand.promotion("p", "ORDER_AMOUNT", amount_minor=10, budget_minor=1000)
+    for turn in range(10):
+        same = {"hold_id": f"h{turn}", "budgets": [("p", 10)], "request_id": f"r{turn}"}
+        answers = await asyncio.gather(*(brand.hold(**same) for _ in range(20)))
+        assert all(answer == answers[0] for answer in answers)
+        assert (await brand.read_promotion("p")).held_minor == 10 * (turn + 1)
+    assert await brand.red() == {}
+
+
+async def test_a_refusal_in_a_batch_fails_none_of_its_neighbours(brand: Brand) -> None:
+    await brand.promotion("p", "ORDER_AMOUNT", amount_minor=10, budget_minor=10_000)
+    answers = await asyncio.gather(
+        *(reason_of(brand.hold(budgets=[("p" if turn % 3 else "nobody-knows", 10)])) for turn in range(60))
+    )
+    assert answers == ["" if turn % 3 else "PROMOTION_NOT_FOUND" for turn in range(60)]
+    assert (await brand.read_promotion("p")).held_minor == 400
+    assert await brand.red() == {}
