@@ -378,10 +378,10 @@ async def _check_books(ledger: Ledger, members: list[Member]) -> None:
 
 async def _open(url: str) -> Any:
     settings = Settings(database_url=url, role_password="roles-of-a-test-run")
-    connection = await asyncpg.connect(
-        settings.role_dsn("loyalty", "app"), server_settings={"search_path": "loyalty", "jit": "off", "synchronous_commit": "off"}
+    return await asyncpg.connect(
+        settings.role_dsn("loyalty", "app"),
+        server_settings={"search_path": "loyalty", "jit": "off", "synchronous_commit": "off"},
     )
-    return connection
 
 
 async def _new_tenant(connection: Any) -> Ledger:

@@ -128,7 +128,7 @@ async def test_an_order_earns_by_rule_and_line(house: House) -> None:
 @pytest.mark.parametrize("window_days", [0, 3])
 @pytest.mark.parametrize("first", [0, 1])
 async def test_refunding_all_restores_the_balance(house: House, window_days: int, first: int) -> None:
-    """Buy two lines of two units, burn, refund unit by unit in either order: the balance is back, and so is the tier's."""
+    """Buy two lines of two units, burn, refund unit by unit in either order: all is back, the tier's counters too."""
     house.now += timedelta(seconds=1)
     await house.publish(replace(PROGRAMME, return_window_days=window_days))
     member = new_id()
@@ -157,9 +157,7 @@ async def test_payment_and_refunds_in_one_batch(house: House) -> None:
     order = await house.pay(one, 10_000)
     later = replace(order, order_id=new_id(), member_id=other)
     again = replace(order, order_id=new_id())
-    await house.post(
-        house.refund_of(order, ("0", 1, 0)), later, house.refund_of(later, ("0", 1, 0)), again
-    )
+    await house.post(house.refund_of(order, ("0", 1, 0)), later, house.refund_of(later, ("0", 1, 0)), again)
     assert await house.balance(one) == (100, 0, 0, 0)
     assert await house.balance(other) == (0, 0, 0, 0)
     assert await house.audit() == {}
@@ -240,9 +238,7 @@ async def test_a_merge_moves_everything(house: House) -> None:
 
     async def follow() -> None:
         call = house.call()
-        await house.database.run(
-            house.tenant_id, lambda connection: house.following.follow(connection, call, [merge])
-        )
+        await house.database.run(house.tenant_id, lambda connection: house.following.follow(connection, call, [merge]))
 
     await follow()
     await follow()

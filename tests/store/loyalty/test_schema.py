@@ -67,7 +67,9 @@ async def test_a_ledger_is_append_only(house: House, statement: str) -> None:
     ("statement", "check"),
     [
         pytest.param(
-            "UPDATE accounts SET available_points = available_points + 1", "loyalty.entries_sum_to_balances", id="a point"
+            "UPDATE accounts SET available_points = available_points + 1",
+            "loyalty.entries_sum_to_balances",
+            id="a point",
         ),
         pytest.param(
             "UPDATE pools SET consumed_points = consumed_points + 1", "loyalty.pools_sum_to_available", id="a pool"
