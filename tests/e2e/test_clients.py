@@ -80,7 +80,8 @@ async def test_a_till_in_node(stack: LocalStack, node_modules: Path, image: Path
     shop: Shop = await open_shop(stack)
     addresses = [stack.addresses[name if way == "direct" else "edge"] for name in ("identity", "commerce")]
     process = await asyncio.create_subprocess_exec(
-        NODE / "bin" / "node", "sale.mjs", *addresses, shop.till.client_id, shop.till.secret, image, json.dumps(sale(f"n-{way}")),
+        NODE / "bin" / "node", "sale.mjs", *addresses,
+        shop.till.client_id, shop.till.secret, image, json.dumps(sale(f"n-{way}")),
         cwd=node_modules, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, errors = await asyncio.wait_for(process.communicate(), 60)
