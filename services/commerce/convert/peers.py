@@ -49,7 +49,7 @@ class IdentityMembers:
     """MemberService."""
 
     channels: Channels
-    _stub: member_pb2_grpc.MemberServiceAsyncStub = field(init=False)
+    _stub: "member_pb2_grpc.MemberServiceAsyncStub" = field(init=False)
 
     def __post_init__(self) -> None:
         """The channel connects when first used."""
@@ -79,8 +79,8 @@ class CampaignOffers:
     """QuoteService and CouponService."""
 
     channels: Channels
-    _quotes: promotion_pb2_grpc.QuoteServiceAsyncStub = field(init=False)
-    _coupons: coupon_pb2_grpc.CouponServiceAsyncStub = field(init=False)
+    _quotes: "promotion_pb2_grpc.QuoteServiceAsyncStub" = field(init=False)
+    _coupons: "coupon_pb2_grpc.CouponServiceAsyncStub" = field(init=False)
 
     def __post_init__(self) -> None:
         """The channel connects when first used."""
@@ -150,8 +150,8 @@ class LoyaltyPoints:
     """PointsService and ProgrammeService."""
 
     channels: Channels
-    _points: points_pb2_grpc.PointsServiceAsyncStub = field(init=False)
-    _programmes: programme_pb2_grpc.ProgrammeServiceAsyncStub = field(init=False)
+    _points: "points_pb2_grpc.PointsServiceAsyncStub" = field(init=False)
+    _programmes: "programme_pb2_grpc.ProgrammeServiceAsyncStub" = field(init=False)
     _known: dict[tuple[str, str], tuple[Programme | None, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
