@@ -251,8 +251,9 @@ order_usages = Table(
     _id("member_id", nullable=True),
     _text("store_id"),
     _flag("offline"),
-    _flag("wholly_refunded", default="false"),
     _instant("occurred_at"),
+    # since when nothing is left of it
+    _instant("refunded_at", nullable=True),
     _instant("posted_at", now=True),
     PrimaryKeyConstraint("tenant_id", "order_id", name="order_usages_key"),
 )

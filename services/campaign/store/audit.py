@@ -60,7 +60,7 @@ CHECKS: Final[dict[str, str]] = {
         SELECT count(*) AS examined, count(*) FILTER (WHERE u.standing > 1) AS broken,
                (array_agg(u.source_id) FILTER (WHERE u.standing > 1))[1:5] AS first
         FROM (
-            SELECT d.source_id, count(*) FILTER (WHERE NOT d.excess AND NOT o.wholly_refunded) AS standing
+            SELECT d.source_id, count(*) FILTER (WHERE NOT d.excess AND o.refunded_at IS NULL) AS standing
             FROM discount_usages AS d
             JOIN order_usages AS o ON o.tenant_id = d.tenant_id AND o.order_id = d.order_id
             WHERE d.tenant_id = $1::uuid AND d.source = 'coupon'
@@ -152,7 +152,7 @@ _FIGURES: Final = """
     SELECT
         (SELECT count(*) FROM order_usages WHERE tenant_id = $1::uuid) AS "campaign.orders_seen",
         (SELECT count(*) FROM refund_usages WHERE tenant_id = $1::uuid) AS "campaign.refunds_seen",
-        (SELECT count(*) FROM order_usages WHERE tenant_id = $1::uuid AND wholly_refunded)
+        (SELECT count(*) FROM order_usages WHERE tenant_id = $1::uuid AND refunded_at IS NOT NULL)
             AS "campaign.orders_wholly_refunded",
         d.given AS "campaign.discount_given_minor",
         d.refunded AS "campaign.discount_refunded_minor",

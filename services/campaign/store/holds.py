@@ -44,7 +44,7 @@ _CLAIMS = f"""
 """
 # asked after the holds are locked: an event that commits meanwhile must be seen
 _PAID = """
-    SELECT order_id, wholly_refunded
+    SELECT order_id, refunded_at IS NOT NULL
     FROM order_usages
     WHERE tenant_id = $1::uuid AND order_id = ANY ($2::text[])
 """

@@ -12,7 +12,7 @@ from services.runtime.database import Connection, raw
 from services.runtime.ids import PromotionId
 
 MAX_PROMOTIONS = 20_000
-"""More than a brand has within reach of a sale; beyond it, the oldest by id are not priced, and a log line says so."""
+"""More than a brand has within reach of a sale; beyond it, those that ended first are left out."""
 
 # one multi-row upsert; SKUs are unique within a request
 _PUT_PRICES = """
@@ -121,7 +121,7 @@ async def current(connection: Connection, tenant_id: str) -> tuple[int, tuple[Pr
         select(promotion_versions)
         .join_from(promotions, promotion_versions, _is_current())
         .where(promotions.c.tenant_id == tenant_id)
-        .order_by(promotions.c.promotion_id.desc())
+        .order_by(_VERSION.valid_until.desc().nulls_first(), promotions.c.promotion_id)
         .limit(MAX_PROMOTIONS)
     )
     return known, tuple(_promotion(row) for row in await connection.execute(query))

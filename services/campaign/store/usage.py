@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.campaign.domain.coupons import CouponState
 from services.campaign.domain.usage import CouponFact, Given, PaidOrder, Refund, UsageSource, UsedCoupon
@@ -92,15 +93,18 @@ _GIVE_BACK = """
     SET refunded_minor = discount_usages.refunded_minor + excluded.refunded_minor
 """
 _WHOLE = """
-    UPDATE order_usages
-    SET wholly_refunded = true
-    WHERE tenant_id = $1::uuid AND order_id = ANY ($2::text[])
+    UPDATE order_usages AS o
+    SET refunded_at = n.refunded_at
+    FROM unnest($2::text[], $3::timestamptz[]) AS n(order_id, refunded_at)
+    WHERE o.tenant_id = $1::uuid AND o.order_id = n.order_id
 """
 # returnable by the version that the coupon was issued under
 _RETURN = """
     WITH locked AS MATERIALIZED (
-        SELECT c.coupon_id, c.order_id
+        SELECT c.coupon_id, c.order_id, o.refunded_at
         FROM discount_usages AS d
+        JOIN order_usages AS o
+          ON o.tenant_id = $1::uuid AND o.order_id = d.order_id AND o.refunded_at IS NOT NULL
         JOIN coupons AS c
           ON c.tenant_id = $1::uuid AND c.coupon_id = d.source_id::uuid
          AND c.state = 'used' AND c.order_id = d.order_id
@@ -115,18 +119,19 @@ _RETURN = """
     SET state = 'issued', order_id = NULL, version = c.version + 1
     FROM locked AS l
     WHERE c.tenant_id = $1::uuid AND c.coupon_id = l.coupon_id
-    RETURNING c.coupon_id::text, c.template_id, c.member_id::text, l.order_id, c.version
+    RETURNING c.coupon_id::text, c.template_id, c.member_id::text, l.order_id, l.refunded_at, c.version
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnedCoupon:
-    """A coupon that came back from a wholly refunded order."""
+    """A coupon that came back from a wholly refunded order, at the business time of the refund."""
 
     coupon_id: str
     template_id: str
     member_id: str
     order_id: str
+    refunded_at: datetime
     version: int
 
 
@@ -250,9 +255,9 @@ async def give_back(
     )
 
 
-async def mark_whole(connection: Connection, tenant_id: str, order_ids: Collection[str]) -> None:
-    """Notes that nothing is left of these orders."""
-    await raw(connection).execute(_WHOLE, tenant_id, list(order_ids))
+async def mark_whole(connection: Connection, tenant_id: str, orders: Mapping[str, datetime]) -> None:
+    """Notes since when nothing is left of these orders, in business time."""
+    await raw(connection).execute(_WHOLE, tenant_id, list(orders), list(orders.values()))
 
 
 async def return_coupons(connection: Connection, tenant_id: str, order_ids: Iterable[str]) -> list[ReturnedCoupon]:
@@ -264,6 +269,7 @@ async def return_coupons(connection: Connection, tenant_id: str, order_ids: Iter
             template_id=row["template_id"],
             member_id=row["member_id"] or "",
             order_id=row["order_id"],
+            refunded_at=row["refunded_at"],
             version=row["version"],
         )
         for row in rows

@@ -16,9 +16,10 @@ from services.campaign.domain.benefits import (
     check_uses,
     touched,
 )
-from services.campaign.domain.events import CouponReturned, Event
+from services.campaign.domain.events import Event
 from services.campaign.store import coupons, holds, requests, usage
 from services.campaign.store.requests import Answered
+from services.campaign.usecases.usage import returned_event
 from services.runtime.batching import Batcher
 from services.runtime.call import Call
 from services.runtime.clock import Clock
@@ -26,7 +27,6 @@ from services.runtime.database import Connection, Database
 from services.runtime.errors import AlreadyExists, DomainError
 from services.runtime.holds import HoldState
 from services.runtime.idempotency import REQUEST_ID_REUSED
-from services.runtime.ids import CouponId, TemplateId
 from services.runtime.outbox import Outbox
 
 FAMILY: Final = "campaign.holds"
@@ -127,7 +127,7 @@ class HoldBook:
         refunded = [hold.order_id for hold in resolved if hold.is_refunded and hold.state is HoldState.CAPTURED]
         if refunded:
             returned = await usage.return_coupons(connection, call.tenant_id, refunded)
-            await self.outbox.append(connection, call, *(returned_event(each, call) for each in returned))
+            await self.outbox.append(connection, call, *(returned_event(each) for each in returned))
 
 
 HoldBatcher = Batcher[Database, Asked, bytes]
@@ -151,18 +151,6 @@ class HoldDesk:
             check_uses(asked.operation)
         call = asked.call
         return await self.batcher.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
-
-
-def returned_event(coupon: usage.ReturnedCoupon, call: Call) -> CouponReturned:
-    """What the other services are told of a coupon that came back, now."""
-    return CouponReturned(
-        coupon_id=CouponId(coupon.coupon_id),
-        template_id=TemplateId(coupon.template_id),
-        member_id=coupon.member_id,
-        order_id=coupon.order_id,
-        occurred_at=call.now,
-        version=coupon.version,
-    )
 
 
 def _verdict(asked: Asked, known: Answered) -> Verdict:

@@ -94,7 +94,7 @@ class UsageRecorder:
     async def _return(self, connection: Connection, tenant_id: str, whole: Mapping[str, datetime]) -> list[Event]:
         await usage.mark_whole(connection, tenant_id, whole)
         returned = await usage.return_coupons(connection, tenant_id, whole)
-        return [_returned_event(coupon, whole[coupon.order_id]) for coupon in returned]
+        return [returned_event(coupon) for coupon in returned]
 
 
 def _uncovered(orders: Sequence[PaidOrder], claimed: Mapping[tuple[str, str], int]) -> list[Uncovered]:
@@ -130,12 +130,13 @@ def _used_event(fact: CouponFact, coupon: UsedCoupon) -> CouponUsed:
     )
 
 
-def _returned_event(coupon: usage.ReturnedCoupon, at: datetime) -> CouponReturned:
+def returned_event(coupon: usage.ReturnedCoupon) -> CouponReturned:
+    """What the other services are told of a coupon that came back."""
     return CouponReturned(
         coupon_id=CouponId(coupon.coupon_id),
         template_id=TemplateId(coupon.template_id),
         member_id=coupon.member_id,
         order_id=coupon.order_id,
-        occurred_at=at,
+        occurred_at=coupon.refunded_at,
         version=coupon.version,
     )

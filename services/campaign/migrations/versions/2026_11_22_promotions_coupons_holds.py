@@ -198,7 +198,7 @@ HOLDS = (
 )
 
 USAGE = (
-    # paid orders as commerce told them: facts, never refused
+    # paid orders as commerce told them: facts, never refused. refunded_at: since when nothing is left of it
     """
     CREATE TABLE campaign.order_usages (
         tenant_id uuid NOT NULL,
@@ -206,8 +206,8 @@ USAGE = (
         member_id uuid,
         store_id text NOT NULL,
         offline boolean NOT NULL,
-        wholly_refunded boolean NOT NULL DEFAULT false,
         occurred_at timestamptz NOT NULL,
+        refunded_at timestamptz,
         posted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
         CONSTRAINT order_usages_key PRIMARY KEY (tenant_id, order_id)
     ) WITH (fillfactor = 90)
