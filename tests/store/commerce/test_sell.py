@@ -1,0 +1,287 @@
+"""The till's one call: what it writes, what it answers twice, and what a broken link leaves behind."""
+
+import asyncio
+
+import pytest
+
+from services.runtime.call import ActorKind
+from services.runtime.errors import AlreadyExists, Missing, NotAllowed, Refused, Unavailable
+from services.runtime.holds import HoldState
+from services.runtime.ids import new_id
+from siyu.commerce.v1 import order_pb2
+from tests.store.commerce.conftest import CARD, NOON, Brand, card, cash, line
+
+PAID = order_pb2.ORDER_STATE_PAID
+
+
+async def test_a_sale_is_priced_paid_and_taken_from_stock(brand: Brand) -> None:
+    brand.peers.offers.member_prices["TEA"] = 150
+    sold = await brand.sell(
+        brand.sale(brand.basket(line("1", "TEA", 2, 2000), line("2", "CUP", 1, 990)), cash(1000), card())
+    )
+    order = sold.order
+    assert (order.state, order.shelf_minor, order.discount_minor, order.net_minor) == (PAID, 2990, 300, 2690)
+    assert order.member_id == brand.member_id
+    assert order.quoted_points == 26
+    assert [(payment.tender, payment.amount_minor) for payment in order.payments] == [
+        (order_pb2.TENDER_CASH, 1000),
+        (order_pb2.TENDER_CARD, 1690),
+    ]
+    assert order.lines[0].discounts[0].source_id == "member-price"
+    assert await brand.on_hand("TEA") == (8, 0)
+    assert await brand.on_hand("CUP") == (4, 0)
+    ((_, paid),) = await brand.events()
+    assert (paid.order_id, paid.net_minor, len(paid.lines)) == (order.order_id, 2690, 2)
+    assert paid.lines[0].category == "DRINKS"
+    assert await brand.order(order.order_id) == order
+    figures = (await brand.audited()).figures
+    assert figures["commerce.net_minor"] == 2690
+
+
+async def test_a_list_price_is_per_price_quantity_and_rounds_once_a_line(brand: Brand) -> None:
+    await brand.list_price("RICE", 1299)
+    await brand.list_price("RICE", 1199, channel="app")
+    await brand.list_price("RICE", 999, store="S1")
+    sold = await brand.sell(brand.sale(brand.basket(line("1", "RICE", 1500))))
+    # 999 x 1.5 = 1498.5
+    assert sold.order.shelf_minor == 1499
+    assert sold.order.lines[0].price_source == order_pb2.PRICE_SOURCE_LIST
+
+
+async def test_a_repeated_call_answers_the_same_and_sells_once(brand: Brand) -> None:
+    sale, request_id = brand.sale(brand.basket(line("1", "TEA", 1, 500))), new_id()
+    first = await brand.sell(sale, request_id=request_id)
+    assert await brand.sell(sale, request_id=request_id) == first
+    assert await brand.on_hand("TEA") == (9, 0)
+    assert len(await brand.events()) == 1
+
+
+async def test_fifty_parallel_repeats_sell_once(brand: Brand) -> None:
+    sale, request_id = brand.sale(brand.basket(line("1", "TEA", 1, 500))), new_id()
+    replies = await asyncio.gather(*(brand.sell(sale, request_id=request_id) for _ in range(50)))
+    assert len({reply.SerializeToString() for reply in replies}) == 1
+    assert await brand.on_hand("TEA") == (9, 0)
+    await brand.audited()
+
+
+async def test_one_number_is_one_sale_whoever_carries_it(brand: Brand) -> None:
+    sale = brand.sale(brand.basket(line("1", "TEA", 1, 500)), number="A7")
+    replies = await asyncio.gather(*(brand.sell(sale, client=f"till-{at % 3}") for at in range(12)))
+    assert len({reply.order.order_id for reply in replies}) == 1
+    assert await brand.on_hand("TEA") == (9, 0)
+    with pytest.raises(AlreadyExists) as refused:
+        await brand.sell(brand.sale(brand.basket(line("1", "TEA", 2, 1000)), number="A7"))
+    assert refused.value.reason == "SALE_NUMBER_REUSED"
+
+
+async def test_one_request_id_is_one_body(brand: Brand) -> None:
+    request_id = new_id()
+    await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 500))), request_id=request_id)
+    with pytest.raises(AlreadyExists) as refused:
+        await brand.sell(brand.sale(brand.basket(line("1", "CUP", 1, 500))), request_id=request_id)
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_two_lines_of_one_sku_are_checked_together(brand: Brand) -> None:
+    with pytest.raises(Refused) as refused:
+        await brand.sell(brand.sale(brand.basket(line("1", "CUP", 3, 300), line("2", "CUP", 3, 300))))
+    assert (refused.value.reason, refused.value.metadata) == ("OUT_OF_STOCK", {"sku": "CUP", "available": "5"})
+    assert await brand.on_hand("CUP") == (5, 0)
+    assert await brand.events() == []
+
+
+async def test_the_last_unit_is_sold_once_by_fifty_tills(brand: Brand) -> None:
+    await brand.receive({"CUP": -4}, kind=3)
+    sales = [
+        brand.sale(brand.basket(line("1", "CUP", 1, 300), line("2", "TEA", 1, 100), member=False)) for _ in range(50)
+    ]
+    outcomes = await asyncio.gather(*(brand.sell(sale) for sale in sales), return_exceptions=True)
+    sold = [outcome for outcome in outcomes if isinstance(outcome, order_pb2.SellResponse)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert (len(sold), len(refused)) == (1, 49)
+    assert {refusal.reason for refusal in refused} == {"OUT_OF_STOCK"}
+    assert await brand.on_hand("CUP") == (0, 0)
+    assert await brand.on_hand("TEA") == (9, 0)
+    await brand.audited()
+
+
+async def test_a_refusal_is_kept_for_its_request_id(brand: Brand) -> None:
+    sale, request_id = brand.sale(brand.basket(line("1", "CUP", 6, 300))), new_id()
+    for _ in range(2):
+        with pytest.raises(Refused, match="5 units"):
+            await brand.sell(sale, request_id=request_id)
+    await brand.receive({"CUP": 10})
+    with pytest.raises(Refused, match="5 units"):
+        await brand.sell(sale, request_id=request_id)
+    assert (await brand.sell(sale)).order.state == PAID
+
+
+@pytest.mark.parametrize(
+    ("basket", "reason"),
+    [
+        pytest.param({"sku": "NONE", "shelf": 1}, "PRODUCT_NOT_FOUND", id="unknown product"),
+        pytest.param({"sku": "TEA"}, "PRICE_NOT_FOUND", id="no list price"),
+    ],
+)
+async def test_what_the_catalogue_lacks_is_refused(brand: Brand, basket: dict[str, object], reason: str) -> None:
+    with pytest.raises(Missing) as refused:
+        await brand.sell(brand.sale(brand.basket(line("1", **basket))))  # type: ignore[arg-type]
+    assert refused.value.reason == reason
+
+
+async def test_an_unknown_card_and_anothers_price_are_refused(brand: Brand) -> None:
+    brand.peers.members.cards.pop(CARD)
+    with pytest.raises(Missing) as refused:
+        await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 100))))
+    assert refused.value.reason == "MEMBER_NOT_FOUND"
+    request = order_pb2.QuoteOrderRequest(basket=brand.basket(line("1", "TEA", 1, 100), member=False))
+    app = brand.call(kind=ActorKind.BACKEND, store="", scopes=frozenset({"commerce.orders.write"}))
+    with pytest.raises(NotAllowed) as not_theirs:
+        await brand.orders.quote_order(request, app)
+    assert not_theirs.value.reason == "PRICE_NOT_YOURS"
+    with pytest.raises(NotAllowed) as out_of_scope:
+        await brand.orders.quote_order(request, brand.call(store="S2"))
+    assert out_of_scope.value.reason == "OUT_OF_SCOPE"
+
+
+async def test_services_are_sold_without_stock(brand: Brand) -> None:
+    assert (await brand.sell(brand.sale(brand.basket(line("1", "GIFT", 3, 300))))).order.net_minor == 300
+    await brand.audited()
+
+
+# --- points and coupons: two phases ---
+
+
+async def test_points_and_a_coupon_are_held_and_captured(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 500
+    brand.peers.offers.coupons["C1"] = (new_id(), 200)
+    basket = brand.basket(line("1", "TEA", 2, 1000), line("2", "CUP", 1, 400), burn=150, codes=["C1", "C2"])
+    sold = await brand.sell(brand.sale(basket))
+    order = sold.order
+    assert (order.net_minor, order.burnt_points, order.discount_minor) == (1200, 150, 200)
+    assert [(payment.tender, payment.amount_minor) for payment in order.payments] == [
+        (order_pb2.TENDER_POINTS, 150),
+        (order_pb2.TENDER_CASH, 1050),
+    ]
+    assert [(each.source_id, each.rejection_reason) for each in sold.candidates] == [
+        ("C1", ""),
+        ("C2", "COUPON_NOT_FOUND"),
+    ]
+    assert brand.peers.points.balances[brand.member_id] == 350
+    assert set(brand.peers.points.holds.states.values()) == {HoldState.CAPTURED}
+    assert set(brand.peers.offers.holds.states.values()) == {HoldState.CAPTURED}
+    paid = next(event for name, event in await brand.events() if name == "commerce.OrderPaid")
+    assert (paid.burnt_points, paid.points_tender_minor) == (150, 150)
+    assert paid.points_hold_id in brand.peers.points.holds.states
+    assert sum(each.accrual_base_minor for each in paid.lines) == 1050
+    await brand.audited()
+
+
+async def test_points_are_lowered_to_what_the_total_takes(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 5000
+    sold = await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 300), burn=5000)))
+    assert (sold.order.burnt_points, brand.peers.points.balances[brand.member_id]) == (300, 4700)
+    assert [payment.tender for payment in sold.order.payments] == [order_pb2.TENDER_POINTS]
+    await brand.audited()
+
+
+async def test_a_refused_hold_undoes_the_other_and_gives_the_goods_back(brand: Brand) -> None:
+    brand.peers.offers.coupons["C1"] = (new_id(), 100)
+    sale, request_id = brand.sale(brand.basket(line("1", "CUP", 5, 500), burn=100, codes=["C1"]), number="N1"), new_id()
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await brand.sell(sale, request_id=request_id)
+        assert refused.value.reason == "INSUFFICIENT_POINTS"
+    assert await brand.on_hand("CUP") == (5, 0)
+    assert set(brand.peers.offers.holds.states.values()) == {HoldState.VOIDED}
+    assert brand.peers.offers.used == {}
+    # the number is free again
+    brand.peers.points.balances[brand.member_id] = 100
+    assert (await brand.sell(sale)).order.state == PAID
+    await brand.audited()
+
+
+@pytest.mark.parametrize("broken", ["lose", "forget"])
+@pytest.mark.parametrize("at", ["points.hold", "offers.hold"])
+async def test_a_retry_goes_on_where_the_first_call_stopped(brand: Brand, at: str, broken: str) -> None:
+    brand.peers.points.balances[brand.member_id] = 500
+    brand.peers.offers.coupons["C1"] = (new_id(), 100)
+    getattr(brand.peers.link, broken).append(at)
+    sale, request_id = brand.sale(brand.basket(line("1", "CUP", 2, 500), burn=100, codes=["C1"])), new_id()
+    with pytest.raises(Unavailable):
+        await brand.sell(sale, request_id=request_id)
+    assert await brand.on_hand("CUP") == (5, 2)
+    sold = await brand.sell(sale, request_id=request_id)
+    assert (sold.order.state, sold.order.net_minor, sold.order.burnt_points) == (PAID, 400, 100)
+    # the coupon was ours already, and is explained as it was when the sale was priced
+    assert [(each.source_id, each.rejection_reason) for each in sold.candidates] == [("C1", "")]
+    assert brand.peers.points.balances[brand.member_id] == 400
+    assert await brand.on_hand("CUP") == (3, 0)
+    await brand.audited()
+
+
+@pytest.mark.parametrize("broken", ["lose", "forget"])
+@pytest.mark.parametrize("at", ["points.capture", "offers.capture"])
+async def test_a_capture_that_fails_is_the_workers(brand: Brand, at: str, broken: str) -> None:
+    brand.peers.points.balances[brand.member_id] = 500
+    brand.peers.offers.coupons["C1"] = (new_id(), 100)
+    getattr(brand.peers.link, broken).append(at)
+    sold = await brand.sell(brand.sale(brand.basket(line("1", "CUP", 2, 500), burn=100, codes=["C1"])))
+    assert sold.order.state == PAID
+    await brand.resume()
+    assert {*brand.peers.points.holds.states.values(), *brand.peers.offers.holds.states.values()} == {
+        HoldState.CAPTURED
+    }
+    await brand.audited()
+
+
+async def test_a_dead_orchestrator_leaves_nothing_held(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 500
+    brand.peers.offers.coupons["C1"] = (new_id(), 100)
+    brand.peers.link.forget.append("points.hold")
+    brand.peers.link.lose.append("offers.hold")
+    sale, request_id = brand.sale(brand.basket(line("1", "CUP", 2, 500), burn=100, codes=["C1"])), new_id()
+    machine_now = brand.clock.now()
+    brand.clock.at = NOON
+    with pytest.raises(Unavailable):
+        await brand.sell(sale, request_id=request_id)
+    brand.clock.at = machine_now
+    brand.peers.link.lose += ["points.void"]
+    assert (await brand.sweep()).expired >= 1
+    assert await brand.on_hand("CUP") == (5, 0)
+    await brand.resume()
+    assert brand.peers.points.balances[brand.member_id] == 500
+    # the void came before its hold: a hold that still arrives is refused
+    assert set(brand.peers.offers.holds.states.values()) == {HoldState.TOMBSTONE}
+    with pytest.raises(Refused) as refused:
+        await brand.sell(sale, request_id=request_id)
+    assert refused.value.reason == "ORDER_GIVEN_UP"
+    assert (await brand.sell(sale)).order.state == PAID
+    await brand.audited()
+
+
+async def test_a_hold_that_expired_before_its_capture_is_an_alarm(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 500
+    brand.peers.link.lose.append("points.capture")
+    sold = await brand.sell(brand.sale(brand.basket(line("1", "CUP", 2, 500), burn=100)))
+    for hold_id in brand.peers.points.holds.states:
+        brand.peers.points.holds.expire(hold_id)
+    await brand.resume()
+    reply = await brand.pos.list_exceptions(order_pb2.ListExceptionsRequest(), brand.office())
+    assert [(each.reason, each.order_id, each.difference) for each in reply.exceptions] == [
+        ("HOLD_LOST", sold.order.order_id, 100)
+    ]
+    assert [finding.check for finding in (await brand.audit()).findings if not finding.ok] == [
+        "commerce.sagas_are_resolved"
+    ]
+
+
+async def test_a_coupon_is_used_once_by_twenty_tills(brand: Brand) -> None:
+    brand.peers.offers.coupons["C1"] = (new_id(), 100)
+    await brand.receive({"TEA": 100})
+    sales = [brand.sale(brand.basket(line("1", "TEA", 1, 500), codes=["C1"])) for _ in range(20)]
+    outcomes = await asyncio.gather(*(brand.sell(sale) for sale in sales), return_exceptions=True)
+    sold = [outcome for outcome in outcomes if isinstance(outcome, order_pb2.SellResponse)]
+    assert len([each for each in sold if each.order.discount_minor]) == 1
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} <= {"COUPON_HELD"}
+    await brand.audited()
