@@ -21,11 +21,11 @@ from gateway.pages import (
     ADDRESS_HEADER,
     API_KEY_HEADER,
     CLIENT_HEADER,
+    CONTENT_HEADER,
     EVENTS,
     JWKS,
     KEY_CHECK,
     LIMIT_CHECK,
-    ORIGINAL_PATH_HEADER,
     PAGES,
 )
 from gateway.refusals import internal, refusal
@@ -216,9 +216,8 @@ def _answering(endpoint: Endpoint) -> Endpoint:
 
 
 def _speaks_grpc(request: Request) -> bool:
-    """Whether the caller behind Envoy does; a transcoded call looks the same, but for the path that it had."""
-    as_grpc = request.headers.get("content-type", "").startswith("application/grpc")
-    return as_grpc and ORIGINAL_PATH_HEADER not in request.headers
+    """Whether the caller behind Envoy does."""
+    return request.headers.get(CONTENT_HEADER, "").startswith("application/grpc")
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:

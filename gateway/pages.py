@@ -12,8 +12,8 @@ API_KEY_HEADER: Final = "x-api-key"
 CLIENT_HEADER: Final = "x-siyu-client"
 # The caller's address as far as it can be trusted, for the limit of calls without a token.
 ADDRESS_HEADER: Final = "x-siyu-address"
-# Set by Envoy's transcoder: such a call looks like gRPC from then on, but its caller speaks HTTP.
-ORIGINAL_PATH_HEADER: Final = "x-envoy-original-path"
+# The content type as it came: after the transcoder every call looks like gRPC.
+CONTENT_HEADER: Final = "x-siyu-content-type"
 OURS: Final = "x-siyu-"
 
 JWKS = "/.well-known/jwks.json"

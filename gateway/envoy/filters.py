@@ -25,10 +25,10 @@ from gateway.pages import (
     ADDRESS_HEADER,
     API_KEY_HEADER,
     CLIENT_HEADER,
+    CONTENT_HEADER,
     JWKS,
     KEY_CHECK,
     LIMIT_CHECK,
-    ORIGINAL_PATH_HEADER,
     OURS,
 )
 from gateway.settings import EdgeSettings
@@ -62,17 +62,22 @@ def http_filters(settings: EdgeSettings) -> list[Config]:
 def _strip() -> Config:
     """Headers by which Siyu's own parts talk to each other never come from outside."""
     ours = {"remove_on_match": {"key_matcher": {"prefix": OURS, "ignore_case": True}}}
-    address = {
-        "append": {
-            "header": {"key": ADDRESS_HEADER, "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
-            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-        }
-    }
+    noted = (
+        _noted(ADDRESS_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        _noted(CONTENT_HEADER, "%REQ(CONTENT-TYPE)%"),
+    )
     return typed(
         "siyu.strip",
         f"{_HTTP}header_mutation.v3.HeaderMutation",
-        mutations={"request_mutations": [ours, address]},
+        mutations={"request_mutations": [ours, *noted]},
     )
+
+
+def _noted(header: str, value: str) -> Config:
+    """Writes down what later filters can't see any more."""
+    return {
+        "append": {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+    }
 
 
 def _transcoder(settings: EdgeSettings) -> Config:
@@ -133,8 +138,10 @@ def _check(path: str, *, timeout: str, sent: Sequence[str], taken: Sequence[str]
             "path_prefix": path,
             "authorization_response": answer,
         },
-        "allowed_headers": _headers("content-type", ORIGINAL_PATH_HEADER, "traceparent", ADDRESS_HEADER, *sent),
-        "disallowed_headers": _headers("cookie", *(() if API_KEY_HEADER in sent else ("authorization",))),
+        "allowed_headers": _headers("traceparent", ADDRESS_HEADER, CONTENT_HEADER, *sent),
+        # Never the content type: if the application is down, Envoy answers a gRPC request to it by itself, with HTTP
+        # 200 and the failure in grpc-status, and takes its own answer for a yes.
+        "disallowed_headers": _headers("content-type", "cookie", "authorization"),
         "clear_route_cache": False,
     }
 
@@ -181,8 +188,9 @@ def _token() -> Config:
                 "remote_jwks": {
                     "http_uri": {"uri": f"http://{GATEWAY}{JWKS}", "cluster": GATEWAY, "timeout": "5s"},
                     "cache_duration": JWKS_CACHED,
-                    # Envoy starts although the application does not answer yet, and asks on
-                    "async_fetch": {"fast_listener": True, "failed_refetch_duration": "0.5s"},
+                    # Envoy asks before it opens the port, so that its first answer is not a wrong 401; where the
+                    # application does not answer yet, it opens all the same and asks on
+                    "async_fetch": {"fast_listener": False, "failed_refetch_duration": "0.5s"},
                 },
             }
         },

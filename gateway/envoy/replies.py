@@ -3,7 +3,7 @@
 from google.rpc import code_pb2
 
 from gateway.envoy.names import Config
-from gateway.pages import ORIGINAL_PATH_HEADER
+from gateway.pages import CONTENT_HEADER
 from services.runtime.status import DOMAIN
 
 BODY = "%LOCAL_REPLY_BODY%"
@@ -85,15 +85,8 @@ def _as_json(status: int) -> Config:
 
 
 def _of_grpc() -> Config:
-    """Came as gRPC: a transcoded call looks the same by then, but for the path that it had."""
-    return _all_of(
-        _header({"name": "content-type", "string_match": {"prefix": "application/grpc"}}),
-        _header({"name": ORIGINAL_PATH_HEADER, "present_match": False}),
-    )
-
-
-def _header(matcher: Config) -> Config:
-    return {"header_filter": {"header": matcher}}
+    """Came as gRPC; a transcoded call looks the same by then, but for what was noted when it came."""
+    return {"header_filter": {"header": {"name": CONTENT_HEADER, "string_match": {"prefix": "application/grpc"}}}}
 
 
 def _all_of(*filters: Config) -> Config:

@@ -2,7 +2,7 @@
 
 from gateway.contracts import Rpc, rpcs
 from gateway.envoy.names import API_KEY, BUFFER, GATEWAY, LIMIT, TOKEN, TRANSCODER, Config, of_type, seconds
-from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, PAGES, Page
+from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, CONTENT_HEADER, PAGES, Page
 
 # The stream's duration ends a call at its deadline, as DEADLINE_EXCEEDED; the route's time-out only stands behind it.
 TIMEOUT_MARGIN_MS = 250
@@ -23,7 +23,7 @@ def virtual_host() -> Config:
                 "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
             }
         ],
-        "request_headers_to_remove": [ADDRESS_HEADER, API_KEY_HEADER],
+        "request_headers_to_remove": [ADDRESS_HEADER, API_KEY_HEADER, CONTENT_HEADER],
         "routes": [*(_rpc_route(rpc) for rpc in rpcs()), *(_page_route(page) for page in PAGES)],
     }
 

@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from gateway import contracts
-from gateway.main import start
+from gateway.main import Serving, start
 from services.console.stack import ports
 from services.console.stack.envoy import Envoy
 from services.console.stack.supervisor import Supervisor
@@ -156,6 +156,7 @@ class TestEdge:
     supervisor: Supervisor
     log: Path
     services: dict[str, GrpcServer]
+    application: Serving
 
     @property
     def target(self) -> str:
@@ -213,10 +214,9 @@ async def running_edge(directory: Path, redis_url: str, **environment: str) -> A
         url = f"http://127.0.0.1:{edge_port}"
         http = await closing.enter_async_context(httpx.AsyncClient(base_url=url, timeout=10))
         admin = f"http://127.0.0.1:{admin_port}"
-        await _until_keys_are_here(http, signer)
         yield TestEdge(
             url=url, admin=admin, http=http, signer=signer, answers=answers, seen=seen, logs=logs,
-            supervisor=supervisor, log=envoy.log, services=services,
+            supervisor=supervisor, log=envoy.log, services=services, application=application,
         )  # fmt: skip
 
 
@@ -263,15 +263,6 @@ def paid(order: int, *, tenant: str = TENANT) -> event_pb2.EventEnvelope:
     envelope.occurred_at.FromDatetime(datetime(2026, 1, 31, tzinfo=UTC))
     envelope.posted_at.FromDatetime(datetime(2026, 1, 31, 0, 0, 1, tzinfo=UTC))
     return envelope
-
-
-async def _until_keys_are_here(http: httpx.AsyncClient, signer: Signer) -> None:
-    for _ in range(100):
-        reply = await http.get("/v1/tenant", headers={"authorization": f"Bearer {signer.token('identity.read')}"})
-        if reply.status_code == 200:
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"Envoy has no keys: {reply.status_code} {reply.text}")
 
 
 @contextmanager

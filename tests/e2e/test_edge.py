@@ -296,6 +296,18 @@ async def test_without_valkey_limits_are_kept_alone(tmp_path: Path) -> None:
         assert {reply.status_code for reply in replies} == {200, 429}
 
 
+async def test_without_the_application_tokens_still_pass(tmp_path: Path, valkey_url: str) -> None:
+    async with running_edge(tmp_path, valkey_url) as edge:
+        assert (await edge.http.get("/v1/tenant", headers=edge.bearer("identity.read"))).status_code == 200
+        await edge.application.stop()
+        for _ in range(3):
+            reply = await edge.http.get("/v1/tenant", headers=edge.bearer("identity.read"))
+            assert reply.status_code == 200, "keys are known, and a limit that can't be asked stops nobody"
+        reply = await edge.http.get("/v1/tenant", headers={"x-api-key": f"{CLIENT}.{SECRET}"})
+        check_status(reply, http=503, code=14, reason="UNAVAILABLE")
+        check_status(await edge.http.get("/docs"), http=503, code=14, reason="UNAVAILABLE")
+
+
 async def _access_log(edge: TestEdge) -> list[str]:
     """What Envoy logged; it writes in batches."""
     await asyncio.sleep(0.5)

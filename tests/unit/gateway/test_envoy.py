@@ -121,6 +121,14 @@ def test_keys_fail_closed_and_limits_open(rendered: dict[str, Any]) -> None:
     assert of_filter(rendered, LIMIT)["failure_mode_allow"] is True
 
 
+def test_envoy_never_asks_the_application_as_grpc(rendered: dict[str, Any]) -> None:
+    """It would take its own "connection refused", which is HTTP 200 for gRPC, for a yes."""
+    key = of_filter(rendered, API_KEY)["extension_config"]["typed_config"]
+    for check in (key, of_filter(rendered, LIMIT)):
+        assert "content-type" not in {each["exact"] for each in check["allowed_headers"]["patterns"]}
+        assert {"exact": "content-type"} in check["disallowed_headers"]["patterns"]
+
+
 def test_the_transcoder_knows_every_contract_and_every_detail_of_a_refusal(rendered: dict[str, Any]) -> None:
     config = of_filter(rendered, TRANSCODER)
     assert config["services"] == [service.full_name for service in contracts.open_services()]
