@@ -133,7 +133,8 @@ class FakeOffers:
     async def void(self, call: Call, step: Step) -> None:
         await self.holds.ask(step, HoldEvent.VOID)
         for code in self._codes(step):
-            self.used.pop(code, None)
+            if self.used.get(code) == step.hold_id:
+                del self.used[code]
 
     def _codes(self, step: Step) -> list[str]:
         ids = {use.coupon_id for use in step.coupons}

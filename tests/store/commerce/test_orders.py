@@ -1,0 +1,279 @@
+"""Place, pay, cancel, expire and refund: each race has one winner, and every refund is the inverse of its sale."""
+
+import asyncio
+import random
+from datetime import timedelta
+
+import pytest
+
+from services.runtime.call import ActorKind
+from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused
+from services.runtime.holds import HoldState
+from services.runtime.ids import new_id
+from siyu.commerce.v1 import catalogue_pb2, order_pb2
+from tests.store.commerce.conftest import NOON, Brand, card, cash, line
+
+
+async def placed(brand: Brand, *, burn: int = 0) -> order_pb2.Order:
+    basket = brand.basket(line("1", "TEA", 2, 1000), line("2", "CUP", 1, 400), burn=burn)
+    return (await brand.place(basket)).order
+
+
+async def test_a_placed_order_reserves_and_waits(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 300
+    order = await placed(brand, burn=200)
+    assert (order.state, order.version) == (order_pb2.ORDER_STATE_PENDING_PAYMENT, 1)
+    assert order.HasField("expires_at")
+    assert await brand.on_hand("TEA") == (10, 2)
+    assert brand.peers.points.balances[brand.member_id] == 100
+    paid = await brand.pay(order.order_id, cash(700), card(500))
+    assert (paid.state, paid.version, paid.HasField("expires_at")) == (order_pb2.ORDER_STATE_PAID, 2, False)
+    assert await brand.on_hand("TEA") == (8, 0)
+    assert set(brand.peers.points.holds.states.values()) == {HoldState.CAPTURED}
+    await brand.audited()
+
+
+async def test_a_repeated_place_answers_the_first_reply_whatever_happened_since(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 300
+    basket, request_id = brand.basket(line("1", "TEA", 1, 500), burn=100), new_id()
+    first = await brand.place(basket, request_id=request_id)
+    await brand.cancel(first.order.order_id)
+    assert await brand.place(basket, request_id=request_id) == first
+    with pytest.raises(AlreadyExists):
+        await brand.place(brand.basket(line("1", "TEA", 2, 500), burn=100), request_id=request_id)
+    assert brand.peers.points.balances[brand.member_id] == 300
+    await brand.audited()
+
+
+async def test_the_total_that_the_customer_saw_is_kept(brand: Brand) -> None:
+    basket = brand.basket(line("1", "TEA", 1, 500))
+    with pytest.raises(Refused) as refused:
+        await brand.place(basket, expected_due_minor=400)
+    assert (refused.value.reason, refused.value.metadata) == ("TOTAL_CHANGED", {"due_minor": "500"})
+    assert (await brand.place(basket, expected_due_minor=500)).order.net_minor == 500
+
+
+async def test_a_payment_must_sum_and_is_made_once(brand: Brand) -> None:
+    order = await placed(brand)
+    with pytest.raises(Refused) as refused:
+        await brand.pay(order.order_id, cash(1000))
+    assert refused.value.reason == "PAYMENT_MISMATCH"
+    request_id = new_id()
+    first = await brand.pay(order.order_id, card(), request_id=request_id)
+    assert await brand.pay(order.order_id, card(), request_id=request_id) == first
+    with pytest.raises(Refused) as twice:
+        await brand.pay(order.order_id, card())
+    assert twice.value.reason == "ORDER_NOT_PAYABLE"
+    with pytest.raises(Refused) as cancelled:
+        await brand.cancel(order.order_id)
+    assert cancelled.value.reason == "ORDER_NOT_CANCELLABLE"
+    await brand.audited()
+
+
+async def test_parallel_payments_pay_once(brand: Brand) -> None:
+    order = await placed(brand)
+    same = new_id()
+    outcomes = await asyncio.gather(
+        *(brand.pay(order.order_id, request_id=same) for _ in range(10)),
+        *(brand.pay(order.order_id) for _ in range(10)),
+        return_exceptions=True,
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert {refusal.reason for refusal in refused} == {"ORDER_NOT_PAYABLE"}
+    # either the repeated request won, and all ten answer, or one of the others did
+    assert len(outcomes) - len(refused) in {1, 10}
+    assert len([name for name, _ in await brand.events() if name == "commerce.OrderPaid"]) == 1
+    assert await brand.on_hand("TEA") == (8, 0)
+    await brand.audited()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_pay_cancel_and_expiry_race_to_one_end(brand: Brand, seed: int) -> None:
+    brand.peers.points.balances[brand.member_id] = 300
+    order = await placed(brand, burn=100)
+
+    async def expire() -> None:
+        await brand.sweep()
+
+    rivals = [brand.pay(order.order_id), brand.cancel(order.order_id), expire(), brand.pay(order.order_id)]
+    random.Random(seed).shuffle(rivals)
+    await asyncio.gather(*rivals, return_exceptions=True)
+    after = await brand.order(order.order_id)
+    await brand.resume()
+    if after.state == order_pb2.ORDER_STATE_PAID:
+        assert (await brand.on_hand("TEA"), brand.peers.points.balances[brand.member_id]) == ((8, 0), 200)
+    else:
+        assert after.state == order_pb2.ORDER_STATE_CANCELLED
+        assert (await brand.on_hand("TEA"), brand.peers.points.balances[brand.member_id]) == ((10, 0), 300)
+    await brand.audited()
+
+
+async def test_what_is_not_paid_in_time_goes_back(brand: Brand) -> None:
+    machine_now = brand.clock.now()
+    brand.clock.at = machine_now - timedelta(hours=1)
+    order = await placed(brand)
+    brand.clock.at = machine_now
+    with pytest.raises(Refused) as late:
+        await brand.pay(order.order_id)
+    assert late.value.reason == "ORDER_NOT_PAYABLE"
+    await brand.sweep()
+    assert (await brand.order(order.order_id)).state == order_pb2.ORDER_STATE_CANCELLED
+    assert await brand.on_hand("TEA") == (10, 0)
+    assert [name for name, _ in await brand.events()] == ["commerce.OrderCancelled"]
+    await brand.audited()
+
+
+async def test_another_stores_order_is_not_there(brand: Brand) -> None:
+    order = await placed(brand)
+    elsewhere = brand.call(store="S2")
+    for ask in (
+        brand.orders.get_order(order_pb2.GetOrderRequest(order_id=order.order_id), elsewhere),
+        brand.orders.pay_order(order_pb2.PayOrderRequest(request_id=new_id(), order_id=order.order_id), elsewhere),
+        brand.orders.wait_for_order(order_pb2.WaitForOrderRequest(order_id=order.order_id), elsewhere),
+    ):
+        with pytest.raises(Missing) as refused:
+            await ask
+        assert refused.value.reason == "ORDER_NOT_FOUND"
+
+
+async def test_orders_are_listed_newest_first_by_page(brand: Brand) -> None:
+    ids = []
+    for at in range(5):
+        sale = brand.sale(brand.basket(line("1", "TEA", 1, 100)), at=NOON - timedelta(minutes=at))
+        ids.append((await brand.sell(sale)).order.order_id)
+    for asked in ({"store_id": "S1"}, {"member_id": brand.member_id}, {}):
+        found: list[str] = []
+        token = ""
+        while True:
+            request = order_pb2.ListOrdersRequest(page_size=2, page_token=token, **asked)
+            reply = await brand.orders.list_orders(request, brand.office())
+            found += [order.order_id for order in reply.orders]
+            token = reply.next_page_token
+            if not token:
+                break
+        assert found == ids
+    with pytest.raises(Invalid):
+        await brand.orders.list_orders(order_pb2.ListOrdersRequest(page_token="no"), brand.office())
+
+
+async def test_an_order_id_sorts_by_when_it_was_sold(brand: Brand) -> None:
+    later = await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 100)), at=NOON), request_id="a")
+    earlier = await brand.sell(
+        brand.sale(brand.basket(line("1", "TEA", 1, 100)), at=NOON - timedelta(hours=1)), request_id="b"
+    )
+    assert earlier.order.order_id < later.order.order_id
+
+
+# --- refunds ---
+
+
+async def test_a_refund_is_the_inverse_by_unit(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 1000
+    basket = brand.basket(line("1", "TEA", 3, 1000), line("2", "CUP", 1, 101), burn=100)
+    order = (await brand.sell(brand.sale(basket, cash(400), card()))).order
+    amounts = []
+    for units in ({"1": 1}, {"1": 1, "2": 1}, {"1": 1}):
+        reply = await brand.refund(order.order_id, units)
+        amounts.append((reply.refund.amount_minor, reply.refund.returned_points))
+        assert sum(tender.amount_minor for tender in reply.refund.tenders) == reply.refund.amount_minor
+    # 1000 in three units: 334, 333, 333
+    assert [amount for amount, _ in amounts] == [334, 333 + 101, 333]
+    assert sum(points for _, points in amounts) == 100
+    after = await brand.order(order.order_id)
+    assert after.refunded_minor == after.net_minor
+    assert [payment.refunded_minor for payment in after.payments] == [
+        payment.amount_minor for payment in after.payments
+    ]
+    assert await brand.on_hand("TEA") == (10, 0)
+    refunds = [event for name, event in await brand.events() if name == "commerce.LineRefunded"]
+    assert [event.whole_order for event in refunds] == [False, False, True]
+    assert [unit.refunded_before for event in refunds for unit in event.lines if unit.line_id == "1"] == [0, 1, 2]
+    found = await brand.orders.get_order(order_pb2.GetOrderRequest(order_id=order.order_id), brand.call())
+    assert [refund.amount_minor for refund in found.refunds] == [amount for amount, _ in amounts]
+    await brand.audited()
+
+
+async def test_a_unit_is_refunded_once_by_parallel_calls(brand: Brand) -> None:
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 3, 1000))))).order
+    outcomes = await asyncio.gather(
+        *(brand.refund(order.order_id, {"1": 1}) for _ in range(12)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert (len(outcomes) - len(refused), {refusal.reason for refusal in refused}) == (3, {"UNITS_ALREADY_REFUNDED"})
+    assert (await brand.order(order.order_id)).refunded_minor == 1000
+    await brand.audited()
+
+
+async def test_a_repeated_refund_refunds_once(brand: Brand) -> None:
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 3, 1000))))).order
+    request_id = new_id()
+    first = await brand.refund(order.order_id, {"1": 2}, request_id=request_id)
+    assert await brand.refund(order.order_id, {"1": 2}, request_id=request_id) == first
+    with pytest.raises(Missing):
+        await brand.refund(order.order_id, {"9": 1})
+    assert (await brand.order(order.order_id)).refunded_minor == 667
+
+
+async def test_goods_come_back_only_if_they_do(brand: Brand) -> None:
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 2, 1000), line("2", "GIFT", 1, 50))))).order
+    await brand.refund(order.order_id, {"1": 1, "2": 1}, restock=False)
+    assert await brand.on_hand("TEA") == (8, 0)
+    await brand.refund(order.order_id, {"1": 1})
+    assert await brand.on_hand("TEA") == (9, 0)
+    reply = await brand.stock.list_stock_lines(
+        catalogue_pb2.ListStockLinesRequest(store_id="S1", sku="TEA"), brand.call()
+    )
+    assert [(each.change, each.on_hand_after) for each in reply.lines] == [(1, 9), (-2, 8), (10, 10)]
+    assert {each.order_id for each in reply.lines} == {order.order_id, ""}
+    await brand.audited()
+
+
+async def test_an_unpaid_order_is_not_refunded(brand: Brand) -> None:
+    order = await placed(brand)
+    with pytest.raises(Refused) as refused:
+        await brand.refund(order.order_id, {"1": 1})
+    assert refused.value.reason == "ORDER_NOT_PAID"
+
+
+# --- what follows by event ---
+
+
+async def test_waiting_tells_what_is_open(brand: Brand) -> None:
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 500))))).order
+    request = order_pb2.WaitForOrderRequest(order_id=order.order_id, timeout_ms=100)
+    reply = await brand.orders.wait_for_order(request, brand.call())
+    assert (reply.settled, list(reply.open)) == (False, ["commerce/relay"])
+    brand.peers.followers.queues.update({"loyalty/accrual": 0, "campaign/usage": 2**40})
+    await brand.relay()
+    reply = await brand.orders.wait_for_order(request, brand.call())
+    assert (reply.settled, list(reply.open)) == (False, ["loyalty/accrual"])
+    waiting = asyncio.create_task(
+        brand.orders.wait_for_order(
+            order_pb2.WaitForOrderRequest(order_id=order.order_id, timeout_ms=5000), brand.call()
+        )
+    )
+    await asyncio.sleep(0.05)
+    brand.peers.followers.queues["loyalty/accrual"] = 2**40
+    assert (await waiting).settled
+
+
+async def test_an_order_closes_when_its_return_window_is_over(brand: Brand) -> None:
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 500))))).order
+    # three days after 1 May ends at 24:00 of the 4th in Shanghai
+    await brand.move_clock(NOON + timedelta(days=3, hours=11))
+    await brand.sweep()
+    assert (await brand.order(order.order_id)).state == order_pb2.ORDER_STATE_PAID
+    await brand.move_clock(NOON + timedelta(days=3, hours=13))
+    await brand.sweep()
+    assert (await brand.order(order.order_id)).state == order_pb2.ORDER_STATE_CLOSED
+    assert (await brand.refund(order.order_id, {"1": 1})).order.state == order_pb2.ORDER_STATE_CLOSED
+    await brand.audited()
+
+
+async def test_a_backend_sells_in_any_store(brand: Brand) -> None:
+    await brand.list_price("TEA", 500)
+    call = brand.call(client="app", store="", kind=ActorKind.BACKEND, scopes=frozenset({"commerce.orders.write"}))
+    request = order_pb2.PlaceOrderRequest(request_id=new_id(), basket=brand.basket(line("1", "TEA", 2)))
+    assert (await brand.orders.place_order(request, call)).order.net_minor == 1000
+    quote = await brand.orders.quote_order(order_pb2.QuoteOrderRequest(basket=request.basket), call)
+    assert (quote.due_minor, quote.quoted_points, quote.member_id) == (1000, 10, brand.member_id)
