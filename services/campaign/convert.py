@@ -16,9 +16,10 @@ from services.campaign.domain.benefits import (
     HoldKey,
     ToHold,
 )
+from services.campaign.domain.choice import Source
 from services.campaign.domain.coupons import Coupon, CouponDiscount, CouponState, Template, ToIssue
 from services.campaign.domain.events import CouponReturned, CouponUsed, Event
-from services.campaign.domain.pricing import Line, Price, PricedLine, Source
+from services.campaign.domain.pricing import Line, Price, PricedLine
 from services.campaign.domain.promotions import ZERO, MemberPrice, Promotion, PromotionKind
 from services.campaign.domain.usage import Given, PaidOrder, Refund, UsageSource, summed
 from services.campaign.usecases.coupons import Issued, PutTemplate, ReadTemplate

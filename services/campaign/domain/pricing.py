@@ -8,49 +8,33 @@ Evaluation
     lines when its turn comes. A discount that its promotion's budget can't bear in full is not given at all.
 
 Choice
-    Of an exclusivity group at most one promotion applies, and an exclusive coupon applies without other coupons. Every
-    allowed combination is evaluated, and the lowest total wins; among equal totals the one that uses up fewer coupons,
+    Of an exclusivity group at most one promotion applies, and an exclusive coupon applies without other coupons. Of all
+    allowed combinations the lowest total wins; among equal totals the one that uses up fewer coupons,
     then the one whose candidates come first in the order of evaluation. Where a threshold or a budget is missed because
     of what came before, leaving candidates out can be better for the customer, so those combinations are tried too.
 
 Bound
-    At most MAX_EVALUATIONS combinations are evaluated. A larger space (ten groups of four, say) is searched choice by
-    choice until no single change lowers the total: never worse than any single change, not proven to be the best.
+    A space of up to MAX_EVALUATIONS combinations is searched whole, about 10 µs each. A larger one (five groups of four,
+    say) is searched choice by choice until no single change lowers the total: never worse than any single change of
+    what it found, not proven to be the best.
 
 The result depends on the basket, the rules and the time alone: candidates are sorted before anything is decided.
 """
 
-import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from enum import IntEnum
 from typing import Final
 
+from services.campaign.domain.choice import BUDGET_SPENT, EXCLUDED_BY_BETTER, Offer, Outcome, Source, best_outcome
 from services.campaign.domain.coupons import CouponDiscount, Template
 from services.campaign.domain.promotions import ORDER_KINDS, PERCENT_KINDS, Promotion, PromotionKind
-from services.runtime.money import allocate, price_of, round_ratio
-
-MAX_EVALUATIONS: Final = 512
-MAX_COUPONS_IN_SUBSETS: Final = 6
+from services.runtime.money import price_of
 
 NO_MATCHING_LINE: Final = "NO_MATCHING_LINE"
-BELOW_THRESHOLD: Final = "BELOW_THRESHOLD"
-EXCLUDED_BY_BETTER: Final = "EXCLUDED_BY_BETTER"
 MEMBERS_ONLY: Final = "MEMBERS_ONLY"
 OTHER_STORE: Final = "OTHER_STORE"
-BUDGET_SPENT: Final = "BUDGET_SPENT"
-NOTHING_LEFT_TO_DISCOUNT: Final = "NOTHING_LEFT_TO_DISCOUNT"
-
-
-class Source(IntEnum):
-    """Where a discount comes from, in the order of evaluation."""
-
-    LINE_PROMOTION = 1
-    ORDER_PROMOTION = 2
-    COUPON = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,51 +131,11 @@ class Price:
         return self.shelf_minor - self.net_minor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Offer:
-    """A candidate that matches the basket, ready to be evaluated. `rank` is its place in the order of evaluation.
-
-    `units_off` has an amount for each of `lines`; otherwise `percent` (numerator, denominator) or `amount` counts.
-    """
-
-    rank: int
-    source: Source
-    name: str
-    source_id: str
-    coupon_id: str
-    funder: str
-    lines: tuple[int, ...]
-    units_off: tuple[int, ...] = ()
-    percent: tuple[int, int] | None = None
-    amount_minor: int = 0
-    cap_minor: int = 0
-    threshold_minor: int = 0
-    budget_left: int | None = None
-    has_budget: bool = False
-    group: str = ""
-    exclusive: bool = False
-
-
-_Choice = tuple[_Offer, ...]
-"""Offers that are taken together at one point of choice."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """One combination, evaluated: what is left of each line, and by rank the shares taken or the reason why none."""
-
-    left: tuple[int, ...]
-    shares: dict[int, Sequence[int]]
-    missed: dict[int, str]
-    key: tuple[int, int, tuple[int, ...], int]
-    strained: bool
-
-
 def best_price(basket: Basket, rules: Rules) -> Price:
     """The lowest total that the rules allow, with each line's shares and a verdict for every candidate."""
-    offers, rejected = _candidates(basket, rules)
+    offers, rejected = candidates(basket, rules)
     shelf = tuple(line.shelf_minor for line in basket.lines)
-    outcome = _best(shelf, offers)
+    outcome = best_outcome(shelf, offers)
     verdicts = [*rejected]
     for offer in offers:
         taken = sum(outcome.shares.get(offer.rank, ()))
@@ -208,7 +152,7 @@ def best_price(basket: Basket, rules: Rules) -> Price:
     )
 
 
-def _priced(lines: tuple[Line, ...], applied: Sequence[_Offer], outcome: _Outcome) -> tuple[PricedLine, ...]:
+def _priced(lines: tuple[Line, ...], applied: Sequence[Offer], outcome: Outcome) -> tuple[PricedLine, ...]:
     shares: list[list[Share]] = [[] for _ in lines]
     for offer in applied:
         for at, amount in zip(offer.lines, outcome.shares[offer.rank], strict=True):
@@ -230,11 +174,11 @@ def _priced(lines: tuple[Line, ...], applied: Sequence[_Offer], outcome: _Outcom
 # --- candidates ------------------------------------------------------------------------------------------------------
 
 
-def _candidates(basket: Basket, rules: Rules) -> tuple[list[_Offer], list[Verdict]]:
+def candidates(basket: Basket, rules: Rules) -> tuple[list[Offer], list[Verdict]]:
     """The offers in the order of evaluation, and the verdicts of what is rejected whatever else applies."""
     skus = {line.sku for line in basket.lines}
     categories = {line.category for line in basket.lines}
-    offers: list[_Offer] = []
+    offers: list[Offer] = []
     rejected: list[Verdict] = []
     in_force = [promotion for promotion in rules.promotions if promotion.in_force(basket.at)]
     for promotion in sorted(in_force, key=_promotion_order):
@@ -302,16 +246,14 @@ def _matching(lines: Sequence[Line], skus: frozenset[str], categories: frozenset
     return tuple(at for at, line in enumerate(lines) if line.sku in skus or line.category in categories)
 
 
-def _promotion_offer(
-    promotion: Promotion, lines: tuple[int, ...], basket: Basket, rules: Rules, *, rank: int
-) -> _Offer:
+def _promotion_offer(promotion: Promotion, lines: tuple[int, ...], basket: Basket, rules: Rules, *, rank: int) -> Offer:
     name = promotion.promotion_id
     units_off: tuple[int, ...] = ()
     if promotion.kind is PromotionKind.MEMBER_PRICE:
         units_off = tuple(_off(basket.lines[at], rules.member_prices[name, basket.lines[at].sku]) for at in lines)
     elif promotion.kind is PromotionKind.LINE_AMOUNT:
         units_off = tuple(_off(basket.lines[at], promotion.amount_minor) for at in lines)
-    return _Offer(
+    return Offer(
         rank=rank,
         source=_source_of(promotion),
         name=name,
@@ -347,10 +289,10 @@ def _coupon_match(coupon: ShownCoupon, basket: Basket) -> tuple[str, tuple[int, 
     return ("", lines) if lines else (NO_MATCHING_LINE, ())
 
 
-def _coupon_offer(coupon: ShownCoupon, lines: tuple[int, ...], *, rank: int) -> _Offer:
+def _coupon_offer(coupon: ShownCoupon, lines: tuple[int, ...], *, rank: int) -> Offer:
     template = coupon.template
     assert template is not None, "rejected before"
-    return _Offer(
+    return Offer(
         rank=rank,
         source=Source.COUPON,
         name=coupon.code,
@@ -364,159 +306,3 @@ def _coupon_offer(coupon: ShownCoupon, lines: tuple[int, ...], *, rank: int) -> 
         threshold_minor=template.threshold_minor,
         exclusive=template.exclusive,
     )
-
-
-# --- evaluation ------------------------------------------------------------------------------------------------------
-
-
-def _evaluate(shelf: tuple[int, ...], chosen: Iterable[_Offer]) -> _Outcome:
-    """Applies the chosen offers in the order of evaluation."""
-    left = list(shelf)
-    shares: dict[int, Sequence[int]] = {}
-    missed: dict[int, str] = {}
-    strained = False
-    tried = 0
-    coupons = 0
-    for offer in sorted(chosen, key=lambda each: each.rank):
-        tried += 1
-        reason, taken = _take(offer, left)
-        if reason:
-            missed[offer.rank] = reason
-            strained = strained or _is_strained(offer, reason, shelf)
-            continue
-        shares[offer.rank] = taken
-        coupons += bool(offer.coupon_id)
-        for at, amount in zip(offer.lines, taken, strict=True):
-            left[at] -= amount
-    assert all(amount >= 0 for amount in left), "a line below zero"
-    # what was tried and missed has a reason of its own to tell: prefer that to having been left out
-    key = sum(left), coupons, tuple(shares), -tried
-    return _Outcome(tuple(left), shares, missed, key, strained)
-
-
-def _take(offer: _Offer, left: Sequence[int]) -> tuple[str, Sequence[int]]:
-    """Why nothing is taken; or what is taken from each of the offer's lines."""
-    weights = [left[at] for at in offer.lines]
-    total = sum(weights)
-    if total < offer.threshold_minor:
-        return BELOW_THRESHOLD, ()
-    taken: Sequence[int]
-    if offer.units_off:
-        taken = [min(off, weight) for off, weight in zip(offer.units_off, weights, strict=True)]
-        amount = sum(taken)
-    else:
-        amount = min(_amount(offer, total), total)
-        taken = allocate(amount, weights) if amount else ()
-    if not amount:
-        return NOTHING_LEFT_TO_DISCOUNT, ()
-    if offer.budget_left is not None and amount > offer.budget_left:
-        return BUDGET_SPENT, ()
-    return "", taken
-
-
-def _amount(offer: _Offer, total: int) -> int:
-    amount = offer.amount_minor if offer.percent is None else round_ratio(total * offer.percent[0], offer.percent[1])
-    return min(amount, offer.cap_minor) if offer.cap_minor else amount
-
-
-def _is_strained(offer: _Offer, reason: str, shelf: Sequence[int]) -> bool:
-    """Whether leaving something else out could have let this one apply."""
-    if reason == BELOW_THRESHOLD:
-        return sum(shelf[at] for at in offer.lines) >= offer.threshold_minor
-    # what others take changes a percentage, and so whether the budget can bear it
-    return reason == BUDGET_SPENT
-
-
-# --- choice ----------------------------------------------------------------------------------------------------------
-
-
-def _best(shelf: tuple[int, ...], offers: Sequence[_Offer]) -> _Outcome:
-    points = _points(offers)
-    best, strained = _search(shelf, points, start=[options[0] for options in points])
-    if not strained:
-        return best
-    # a threshold or budget was missed in some combination: try leaving candidates out as well
-    with_gaps = _points_with_gaps(offers)
-    ranks = set(best.shares)
-    start = [max(options, key=lambda each: _overlap(each, ranks)) for options in with_gaps]
-    other, _ = _search(shelf, with_gaps, start=start)
-    # the bounded search of the larger space may miss what the smaller one found
-    return min(best, other, key=lambda outcome: outcome.key)
-
-
-def _overlap(choice: _Choice, ranks: set[int]) -> tuple[int, int]:
-    inside = sum(offer.rank in ranks for offer in choice)
-    return inside - (len(choice) - inside), inside
-
-
-def _points(offers: Sequence[_Offer]) -> list[list[_Choice]]:
-    """The points of choice: all that stacks freely, one of each group, and the coupons."""
-    free = tuple(offer for offer in offers if offer.source is not Source.COUPON and not offer.group)
-    points: list[list[_Choice]] = [[free]] if free else []
-    points += [[(offer,) for offer in members] for members in _groups(offers)]
-    coupons = [offer for offer in offers if offer.source is Source.COUPON]
-    together = tuple(offer for offer in coupons if not offer.exclusive)
-    options: list[_Choice] = [together] if together else []
-    options += [(offer,) for offer in coupons if offer.exclusive]
-    return [*points, options] if options else points
-
-
-def _points_with_gaps(offers: Sequence[_Offer]) -> list[list[_Choice]]:
-    """The same, where nothing has to be taken."""
-    points: list[list[_Choice]] = [
-        [(offer,), ()] for offer in offers if offer.source is not Source.COUPON and not offer.group
-    ]
-    points += [[*((offer,) for offer in members), ()] for members in _groups(offers)]
-    coupons = [offer for offer in offers if offer.source is Source.COUPON]
-    options = [*_subsets([offer for offer in coupons if not offer.exclusive])]
-    options += [(offer,) for offer in coupons if offer.exclusive]
-    return [*points, options]
-
-
-def _groups(offers: Sequence[_Offer]) -> list[list[_Offer]]:
-    groups: dict[str, list[_Offer]] = {}
-    for offer in offers:
-        if offer.group:
-            groups.setdefault(offer.group, []).append(offer)
-    return list(groups.values())
-
-
-def _subsets(offers: Sequence[_Offer]) -> Iterator[_Choice]:
-    """All of them, then fewer; of many only all, each but one, each alone, and none."""
-    few = len(offers) <= MAX_COUPONS_IN_SUBSETS
-    sizes = range(len(offers), -1, -1) if few else (len(offers), len(offers) - 1, 1, 0)
-    for size in sizes:
-        yield from itertools.combinations(offers, size)
-
-
-def _search(
-    shelf: tuple[int, ...], points: Sequence[Sequence[_Choice]], *, start: Sequence[_Choice]
-) -> tuple[_Outcome, bool]:
-    """The best combination of one option a point, and whether any that was tried missed a threshold or budget."""
-    if math.prod(len(options) for options in points) <= MAX_EVALUATIONS:
-        outcomes = [_evaluate(shelf, itertools.chain(*chosen)) for chosen in itertools.product(*points)]
-        best = min(outcomes, key=lambda outcome: outcome.key)
-        return best, any(outcome.strained for outcome in outcomes)
-    return _climb(shelf, points, start=start)
-
-
-def _climb(
-    shelf: tuple[int, ...], points: Sequence[Sequence[_Choice]], *, start: Sequence[_Choice]
-) -> tuple[_Outcome, bool]:
-    """Changes one choice at a time until no change helps; a pass that has begun is finished, so the bound is soft."""
-    chosen = list(start)
-    best = _evaluate(shelf, itertools.chain(*chosen))
-    strained = best.strained
-    evaluations = 1
-    improved = True
-    while improved and evaluations < MAX_EVALUATIONS:
-        improved = False
-        for at, options in enumerate(points):
-            for option in options:
-                outcome = _evaluate(shelf, itertools.chain(*chosen[:at], option, *chosen[at + 1 :]))
-                evaluations += 1
-                strained = strained or outcome.strained
-                if outcome.key < best.key:
-                    best, improved = outcome, True
-                    chosen[at] = option
-    return best, strained

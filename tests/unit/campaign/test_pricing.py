@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.campaign.domain import pricing
+from services.campaign.domain import choice, pricing
+from services.campaign.domain.choice import Source
 from services.campaign.domain.coupons import CouponDiscount, Template
-from services.campaign.domain.pricing import Basket, Line, Price, Rules, ShownCoupon, Source, best_price
+from services.campaign.domain.pricing import Basket, Line, Price, Rules, ShownCoupon, best_price
 from services.campaign.domain.promotions import Promotion, PromotionKind
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -421,9 +422,9 @@ def test_never_worse_than_any_single_candidate_or_any_allowed_subset(case: tuple
             alone = any(each.template is not None and each.template.exclusive for each in shown)
             if len(grouped) != len(set(grouped)) or (alone and len(shown) > 1):
                 continue
-            subset = pricing._evaluate(
+            subset = choice.evaluate(
                 tuple(line.shelf_minor for line in bought.lines),
-                pricing._candidates(bought, replace(rules, promotions=offered, coupons=shown))[0],
+                pricing.candidates(bought, replace(rules, promotions=offered, coupons=shown))[0],
             )
             # leaving something out can win by how remainders fall to lines: at most one minor unit a candidate
             slack = 0 if size <= 1 else len(names)
