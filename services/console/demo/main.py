@@ -2,9 +2,6 @@
 
 import asyncio
 import hashlib
-import json
-from collections import Counter
-from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from services.console.demo.brand import Brand, create_brand
 from services.console.demo.calls import StopWatch, Wire
 from services.console.demo.dataset import DataSet, parse_weeks
 from services.console.demo.first_calls import first_calls as calls_to_paste
-from services.console.demo.intake import Coverage
 from services.console.demo.opening import Opening
 from services.console.demo.plan import Plan, make_plan
 from services.console.demo.reference import expected_books
@@ -130,15 +126,11 @@ class Demo:
         remember_tenant(self._stack.directory, brand.tenant_id)
         brand.done = True
         brand.save(self._brand_file)
-        (self._folder / "result.json").write_text(json.dumps(asdict(result)))
+        (self._folder / "result.json").write_text(result.text())
         return result
 
     def _load_result(self) -> Result:
-        found = json.loads((self._folder / "result.json").read_text())
-        coverage = Coverage(**found.pop("coverage"))
-        coverage.rejected = Counter(coverage.rejected)
-        coverage.rejected_sales_cents = Counter(coverage.rejected_sales_cents)
-        return Result(**found | {"coverage": coverage})
+        return Result.of((self._folder / "result.json").read_text())
 
     async def _read(self, brand: Brand, expected: Expected) -> Books:
         self._console.print("reading the books")

@@ -1,10 +1,12 @@
 """Replays the baskets day by day as the chain's tills would: many at once, one household's in order."""
 
 import asyncio
+import json
 import time
 from collections import Counter, defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -46,6 +48,24 @@ class Result:
     exceptions: Counter[str] = field(default_factory=Counter)
     suppliers: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+
+    def text(self) -> str:
+        """As JSON, for a later run that only reads the books."""
+        # not `asdict`: it rebuilds a Counter from pairs, and so counts the pairs
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        own["coverage"] = {each.name: getattr(self.coverage, each.name) for each in fields(self.coverage)}
+        return json.dumps(own)
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """What `text` told."""
+        found = json.loads(text)
+        coverage = Coverage(**{name: _counted(value) for name, value in found.pop("coverage").items()})
+        return cls(**{name: _counted(value) for name, value in found.items()}, coverage=coverage)
+
+
+def _counted(value: Any) -> Any:
+    return Counter(value) if isinstance(value, dict) else value
 
 
 class Replay:

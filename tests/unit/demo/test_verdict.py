@@ -183,3 +183,9 @@ def test_percentiles_are_nearest_ranks() -> None:
     assert percentile(watch.durations_ms["Sell"], 0.5) == 50.0
     assert percentile(watch.durations_ms["Sell"], 0.99) == 99.0
     assert percentile(watch.durations_ms["Other"], 0.5) == 0.0
+
+
+def test_a_result_is_the_same_after_it_was_kept(coverage: Coverage) -> None:
+    result = Result(coverage=coverage, sales=3, seconds=1.5)
+    result.exceptions["PRICE_DIFFERS"] += 2
+    assert Result.of(result.text()) == result
