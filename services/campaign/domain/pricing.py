@@ -9,14 +9,14 @@ Evaluation
 
 Choice
     Of an exclusivity group at most one promotion applies, and an exclusive coupon applies without other coupons. Of all
-    allowed combinations the lowest total wins; among equal totals the one that uses up fewer coupons,
-    then the one whose candidates come first in the order of evaluation. Where a threshold or a budget is missed because
-    of what came before, leaving candidates out can be better for the customer, so those combinations are tried too.
+    allowed combinations the lowest total wins; among equal totals the one that uses up fewer coupons, then the one whose
+    candidates come first in the order of evaluation. Where a threshold or a budget is missed because of what came
+    before, leaving candidates out can be better for the customer, so those combinations are tried too.
 
 Bound
-    A space of up to MAX_EVALUATIONS combinations is searched whole, about 10 µs each. A larger one (five groups of four,
-    say) is searched choice by choice until no single change lowers the total: never worse than any single change of
-    what it found, not proven to be the best.
+    A space of up to MAX_EVALUATIONS combinations is searched whole, at some 15 µs each. A larger one (five groups of
+    four, say) is searched choice by choice until no single change lowers the total: never worse than any single change
+    of what it found, not proven to be the best.
 
 The result depends on the basket, the rules and the time alone: candidates are sorted before anything is decided.
 """
