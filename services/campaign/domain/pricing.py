@@ -9,7 +9,7 @@ Evaluation
 
 Choice
     Of an exclusivity group at most one promotion applies, and an exclusive coupon applies without other coupons. Of all
-    allowed combinations the lowest total wins; among equal totals the one that uses up fewer coupons, then the one whose
+    allowed combinations the lowest total wins; among equals the one that uses up fewer coupons, then the one whose
     candidates come first in the order of evaluation. Where a threshold or a budget is missed because of what came
     before, leaving candidates out can be better for the customer, so those combinations are tried too.
 

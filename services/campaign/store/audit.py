@@ -158,7 +158,8 @@ _FIGURES: Final = """
         d.refunded AS "campaign.discount_refunded_minor",
         d.coupons AS "campaign.coupons_used",
         d.excess AS "campaign.coupons_used_in_excess",
-        (SELECT count(*) FROM coupons WHERE tenant_id = $1::uuid) AS "campaign.coupons_issued"
+        (SELECT count(*) FROM coupons WHERE tenant_id = $1::uuid) AS "campaign.coupons_issued",
+        (SELECT count(*) FROM member_aliases WHERE tenant_id = $1::uuid) AS identity_members_merged
     FROM (
         SELECT coalesce(sum(given_minor), 0)::bigint AS given, coalesce(sum(refunded_minor), 0)::bigint AS refunded,
                count(*) FILTER (WHERE source = 'coupon' AND given_minor > 0) AS coupons,
