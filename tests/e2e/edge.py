@@ -23,7 +23,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from gateway import contracts
+from gateway.docs.sample import sample
 from gateway.main import Serving, start
+from gateway.openapi.document import document
 from services.console.stack import ports
 from services.console.stack.envoy import Envoy
 from services.console.stack.supervisor import Supervisor
@@ -263,6 +265,33 @@ def paid(order: int, *, tenant: str = TENANT) -> event_pb2.EventEnvelope:
     envelope.occurred_at.FromDatetime(datetime(2026, 1, 31, tzinfo=UTC))
     envelope.posted_at.FromDatetime(datetime(2026, 1, 31, 0, 0, 1, tzinfo=UTC))
     return envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A call as the API page shows it."""
+
+    verb: str
+    url: str
+    body: Any
+    operation: dict[str, Any]
+
+
+def examples() -> Iterator[Example]:
+    """One call of each operation of the OpenAPI document that is an RPC, made from its schema."""
+    told = document()
+    components = told["components"]["schemas"]
+    for path, item in told["paths"].items():
+        for verb, operation in item.items():
+            if "x-siyu-grpc" in operation:
+                url = path
+                for each in operation["parameters"]:
+                    if each["in"] == "path":
+                        value = sample(each["schema"], components, name=each["name"].rpartition(".")[2])
+                        url = url.replace("{" + each["name"] + "}", str(value))
+                content = operation.get("requestBody", {}).get("content", {})
+                body = sample(content["application/json"]["schema"], components) if content else None
+                yield Example(verb=verb, url=url, body=body, operation=operation)
 
 
 @contextmanager

@@ -13,13 +13,11 @@ import pytest_asyncio
 from google.protobuf.message import Message
 
 from gateway import contracts
-from gateway.docs.sample import sample
-from gateway.openapi.document import document
 from services.runtime.call import Call
 from services.runtime.errors import Refused, Unauthenticated, Unavailable
 from services.runtime.status import from_rpc
 from siyu.loyalty.v1 import points_pb2, points_pb2_grpc
-from tests.e2e.edge import BUSY_CLIENT, CLIENT, OTHER_TENANT, SECRET, TENANT, Signer, TestEdge, running_edge
+from tests.e2e.edge import BUSY_CLIENT, CLIENT, OTHER_TENANT, SECRET, TENANT, Signer, TestEdge, examples, running_edge
 
 MEMBER = "0199a3c4-7d1e-7000-8000-000000000001"
 BALANCE = f"/v1/members/{MEMBER}/points/points"
@@ -235,33 +233,21 @@ async def test_too_large_a_request(edge: TestEdge) -> None:
 
 async def test_every_operation_answers(edge: TestEdge) -> None:
     """Each OpenAPI operation, called with the example from its schema, reaches the RPC that it says."""
-    told = document()
-    components = told["components"]["schemas"]
     for name in [name for name in edge.answers if "TokenService" not in name]:
         del edge.answers[name]
-    reached: dict[str, str] = {}
-    for path, item in told["paths"].items():
-        for verb, operation in item.items():
-            if "x-siyu-grpc" not in operation:
-                continue
-            url = path
-            for parameter in operation["parameters"]:
-                if parameter["in"] == "path":
-                    value = sample(parameter["schema"], components, name=parameter["name"].rpartition(".")[2])
-                    url = url.replace("{" + parameter["name"] + "}", str(value))
-            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-            edge.seen.clear()
-            headers = edge.bearer(" ".join(operation["x-siyu-scopes"]), kind=_kind(operation["x-siyu-grpc"]))
-            shown = sample(body, components) if body else None
-            reply = await edge.http.request(verb, url, json=shown, headers=headers)
-            label = f"{verb} {url} {shown} → {reply.status_code} {reply.text[:300]}"
-            if "TokenService" not in operation["x-siyu-grpc"]:
-                assert reply.status_code == 200, label
-                assert [f"/{name.rpartition('.')[0]}/{name.rpartition('.')[2]}" for name, _, _ in edge.seen] == [
-                    operation["x-siyu-grpc"]
-                ], label
-            reached[operation["x-siyu-grpc"]] = url
-    assert set(reached) == {rpc.path for rpc in contracts.rpcs() if rpc.bindings}
+    reached: set[str] = set()
+    for example in examples():
+        rpc = example.operation["x-siyu-grpc"]
+        edge.seen.clear()
+        headers = edge.bearer(" ".join(example.operation["x-siyu-scopes"]), kind=_kind(rpc))
+        reply = await edge.http.request(example.verb, example.url, json=example.body, headers=headers)
+        label = f"{example} → {reply.status_code} {reply.text[:300]}"
+        if "TokenService" not in rpc:
+            assert reply.status_code == 200, label
+            seen = [f"/{name.rpartition('.')[0]}/{name.rpartition('.')[2]}" for name, _, _ in edge.seen]
+            assert seen == [rpc], label
+        reached.add(rpc)
+    assert reached == {rpc.path for rpc in contracts.rpcs() if rpc.bindings}
 
 
 def _kind(path: str) -> str:
