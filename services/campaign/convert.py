@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -58,6 +57,13 @@ _HOLD_STATES: dict[HoldState, hold_pb2.HoldState.ValueType] = {
     HoldState.VOIDED: hold_pb2.HOLD_STATE_VOIDED,
     HoldState.EXPIRED: hold_pb2.HOLD_STATE_EXPIRED,
 }
+_OURS = frozenset(
+    {
+        promotion_pb2.DISCOUNT_SOURCE_LINE_PROMOTION,
+        promotion_pb2.DISCOUNT_SOURCE_ORDER_PROMOTION,
+        promotion_pb2.DISCOUNT_SOURCE_COUPON,
+    }
+)
 _SOURCES: dict[Source, promotion_pb2.DiscountSource.ValueType] = {
     Source.LINE_PROMOTION: promotion_pb2.DISCOUNT_SOURCE_LINE_PROMOTION,
     Source.ORDER_PROMOTION: promotion_pb2.DISCOUNT_SOURCE_ORDER_PROMOTION,
@@ -409,13 +415,22 @@ def _is_ours(share: Any) -> bool:
     return bool(share.source != promotion_pb2.DISCOUNT_SOURCE_TILL)
 
 
-def _given(share: Any) -> Given:
-    is_coupon = share.source == promotion_pb2.DISCOUNT_SOURCE_COUPON
-    return Given(
-        source=UsageSource.COUPON if is_coupon else UsageSource.PROMOTION,
-        source_id=share.coupon_id if is_coupon else share.source_id,
-        template_id=share.source_id if is_coupon else "",
-        amount_minor=share.amount_minor,
+def _given(lines: Iterable[commerce_pb2.PaidLine | commerce_pb2.RefundedUnits]) -> tuple[Given, ...]:
+    """What our promotions and coupons gave; what a till took off by itself is nobody's budget here."""
+    return summed(
+        Given(
+            source=UsageSource.COUPON,
+            source_id=share.coupon_id,
+            template_id=share.source_id,
+            amount_minor=share.amount_minor,
+        )
+        if share.source == promotion_pb2.DISCOUNT_SOURCE_COUPON
+        else Given(
+            source=UsageSource.PROMOTION, source_id=share.source_id, template_id="", amount_minor=share.amount_minor
+        )
+        for line in lines
+        for share in line.discounts
+        if share.source in _OURS
     )
 
 

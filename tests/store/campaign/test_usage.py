@@ -156,3 +156,14 @@ async def test_tenants_are_followed_and_never_moved_back(brand: Brand) -> None:
     tenant = await brand.campaign.app.read(brand.tenant_id, lambda connection: load(connection, brand.tenant_id))
     assert tenant is not None
     assert (tenant.time_zone, tenant.test_clock_at) == ("Asia/Tokyo", NOW)
+
+
+async def test_what_a_till_took_off_by_itself_is_nobodys_budget(brand: Brand) -> None:
+    await brand.promotion("offline", "ORDER_AMOUNT", amount_minor=10, budget_minor=10)
+    own = share("TILL", "offline", 9)
+    await brand.take(paid("o", own, offline=True), refunded("o", own, whole=True))
+    assert (await brand.read_promotion("offline")).given_minor == 0
+    figures = (await brand.audited()).figures
+    assert (figures["campaign.orders_seen"], figures["campaign.discount_given_minor"]) == (1, 0)
+    assert figures["campaign.discount_refunded_minor"] == 0
+    assert await brand.red() == {}
