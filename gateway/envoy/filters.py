@@ -98,7 +98,8 @@ def _transcoder(settings: EdgeSettings) -> Config:
         },
         max_request_body_size=settings.max_request_bytes,
         max_response_body_size=settings.max_reply_bytes,
-        url_unescape_spec="ALL_CHARACTERS_EXCEPT_SLASH",
+        # a hold's id may have a slash in it
+        url_unescape_spec="ALL_CHARACTERS",
     )
 
 

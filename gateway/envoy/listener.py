@@ -69,7 +69,8 @@ def _manager(settings: Settings, edge: EdgeSettings) -> Config:
         # one spelling of a path only: a filter must not be passed by another
         "normalize_path": True,
         "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        # an escaped slash is part of an id; nobody decides by the path as it came (filters.py)
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "common_http_protocol_options": {
             "idle_timeout": IDLE_TIMEOUT,
             "max_headers_count": MAX_HEADERS,

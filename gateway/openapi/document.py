@@ -123,9 +123,16 @@ def component_name_of_service(full_name: str) -> str:
 
 def _tags() -> list[dict[str, str]]:
     return [
-        {"name": component_name_of_service(service.full_name), "description": comments().get(service.full_name, "")}
+        {"name": component_name_of_service(service.full_name), "description": _about(service.full_name)}
         for service in open_services()
     ]
+
+
+def _about(service: str) -> str:
+    """The service's comment, and what of it this document can't show."""
+    streams = [rpc for rpc in rpcs() if rpc.descriptor.containing_service.full_name == service and not rpc.bindings]
+    only = [f"gRPC only: `{rpc.descriptor.name}`. {rpc.comment}" for rpc in streams]
+    return "\n\n".join([comments().get(service, ""), *only])
 
 
 def _operation(rpc: Rpc, binding: Binding, number: int, schemas: Schemas) -> dict[str, Any]:

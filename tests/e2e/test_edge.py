@@ -135,6 +135,14 @@ async def test_what_envoy_can_not_read(edge: TestEdge, method: str, path: str, b
     check_status(reply, http=400, code=3, reason="MALFORMED_REQUEST")
 
 
+async def test_an_id_in_the_path_may_have_any_character(edge: TestEdge) -> None:
+    edge.seen.clear()
+    url = "/v1/points/holds/till%2F1%3A%3F%25:void"
+    reply = await edge.http.post(url, json={"requestId": "r1"}, headers=edge.bearer("loyalty.points.write"))
+    assert reply.status_code == 200, reply.text
+    assert edge.seen[-1][1].hold_id == "till/1:?%"
+
+
 async def test_an_unknown_path(edge: TestEdge) -> None:
     for path in ("/v1/nothing", "/edge/key/v1/tenant", "/readyz", "/siyu.common.v1.FeedService/ReadLog"):
         reply = await edge.http.post(path, json={}, headers=edge.bearer("events.read"))
