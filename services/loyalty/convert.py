@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -39,6 +40,8 @@ from siyu.common.v1 import hold_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
 from siyu.loyalty.v1 import events_pb2, points_pb2, programme_pb2
 
+VerdictsMessage = TypeVar("VerdictsMessage", points_pb2.BatchAccrueResponse, points_pb2.StreamAccrueResponse)
+
 
 def instant(at: Timestamp) -> datetime:
     """The time in UTC, to the microsecond."""
@@ -63,10 +66,7 @@ def optional(message: Message, name: str) -> datetime | None:
 
 
 def grant(request: points_pb2.AccrueRequest) -> GrantAsked:
-    """The grant that is asked for, with its event: whoever replays the request makes the same."""
-    posted = events_pb2.PointsPosted(
-        member_id=request.member_id, point_currency=request.point_currency, earned_points=request.points
-    )
+    """The grant that is asked for."""
     return GrantAsked(
         request_id=request.request_id,
         fingerprint=_grant_fingerprint(request),
@@ -79,8 +79,21 @@ def grant(request: points_pb2.AccrueRequest) -> GrantAsked:
         occurred_at=optional(request, "occurred_at"),
         store_id=request.store_id,
         channel=request.channel,
-        event_payload=posted.SerializeToString(),
     )
+
+
+def granted_part(asked: GrantAsked, entry_id: str) -> bytes:
+    """One grant of a PointsGranted; the parts of several, joined, are one message with all of them."""
+    grant = events_pb2.PointsGrant(
+        member_id=asked.member_id,
+        point_currency=asked.point_currency,
+        entry_id=entry_id,
+        points=asked.points,
+        reason=asked.reason,
+    )
+    part = grant.SerializeToString()
+    # the tag of `grants`, the length, and the grant: what a message around it would be, at a third of its cost
+    return b"\x0a" + _varint(len(part)) + part
 
 
 def accrued_message(accrued: Accrued) -> points_pb2.AccrueResponse:
@@ -92,14 +105,19 @@ def accrued_message(accrued: Accrued) -> points_pb2.AccrueResponse:
     )
 
 
-def verdict_messages(verdicts: Sequence[Accrued | DomainError]) -> list[points_pb2.AccrueVerdict]:
-    """One verdict an item."""
-    return [
-        points_pb2.AccrueVerdict(refusal_reason=verdict.reason, refusal_message=verdict.message)
-        if isinstance(verdict, DomainError)
-        else points_pb2.AccrueVerdict(accrued=accrued_message(verdict))
-        for verdict in verdicts
-    ]
+def verdicts_message(response: VerdictsMessage, verdicts: Sequence[Accrued | DomainError]) -> VerdictsMessage:
+    """Adds one verdict an item to the response, in place: a copy of each would cost more than the verdict."""
+    for verdict in verdicts:
+        said = response.verdicts.add()
+        if isinstance(verdict, DomainError):
+            said.refusal_reason = verdict.reason
+            said.refusal_message = verdict.message
+        else:
+            accrued = said.accrued
+            accrued.entry_id = verdict.entry_id
+            accrued.available_points = verdict.available_points
+            accrued.repaid_points = verdict.repaid_points
+    return response
 
 
 def quote(request: points_pb2.QuotePointsRequest) -> QuoteAsked:
@@ -219,12 +237,14 @@ def entry_message(entry: Entry) -> points_pb2.Entry:
 
 
 def _grant_fingerprint(request: points_pb2.AccrueRequest) -> bytes:
-    # the request id is the first field: the rest of the bytes is the body, without a copy of the message
-    request_id = request.request_id
-    request.request_id = ""
-    body = request.SerializeToString(deterministic=True)
-    request.request_id = request_id
-    return fingerprint(body)
+    # the request id is the first field on the wire, so what follows it is the body: no copy of the message is made
+    length = len(request.request_id)
+    return fingerprint(request.SerializeToString(deterministic=True)[length + len(_varint(length)) + 1 :])
+
+
+def _varint(number: int) -> bytes:
+    """A length as it stands on the wire."""
+    return bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7))
 
 
 # --- programmes and tiers --------------------------------------------------------------------------------------------

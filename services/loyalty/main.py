@@ -56,12 +56,17 @@ class Api:
 async def start_api(context: Context) -> Started:
     """Mounts loyalty's services."""
     database, clock = context.database(), SystemClock()
+    partitions = context.settings.log_partitions
     count = context.settings.batch_lanes
     groups = [[await database.lane() for _ in range(size)] for size in (count, count, max(2, count), count)]
     writing, bundling, holding, reading = groups
-    batches = batchers(writing=writing, bundling=bundling, holding=holding, reading=reading, clock=clock)
+    batches = batchers(
+        writing=writing, bundling=bundling, holding=holding, reading=reading, clock=clock, partitions=partitions
+    )
     book = ProgrammeBook(database)
-    desk = PointsDesk(database=database, book=book, lanes=batches, partitions=context.settings.log_partitions)
+    desk = PointsDesk(
+        database=database, book=book, lanes=batches, partitions=partitions, event_part=convert.granted_part
+    )
     system = context.database("system")
     served = (
         (points.SERVICE, points.PointsServicer(desk=desk, clock=clock)),

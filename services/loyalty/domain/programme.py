@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from services.runtime.clock import end_of_day, local_day
@@ -143,6 +144,7 @@ def in_force(versions: Iterable[Version], at: datetime) -> Version | None:
     return max(effective, key=lambda version: version.number, default=None)
 
 
+@lru_cache(maxsize=4096)  # a batch asks for one moment again and again, and a time zone's arithmetic is slow
 def expires_at(expiry: ExpiryClass, occurred_at: datetime, time_zone: str) -> datetime:
     """When points earned at `occurred_at` expire: the end of a day in the brand's time zone."""
     earned_on = local_day(occurred_at, time_zone)

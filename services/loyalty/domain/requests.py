@@ -21,19 +21,18 @@ class GrantAsked:
     occurred_at: datetime | None
     store_id: str
     channel: str
-    event_payload: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A grant that is ready to be posted."""
+    """A grant that is ready to be posted; `event_part` is its part of the event that tells a transaction's grants."""
 
     asked: GrantAsked
     client_id: str
     class_no: int
     entry_id: str
-    event_id: str
     partition: int
+    event_part: bytes
     expires_at: datetime
     occurred_at: datetime
     now: datetime

@@ -28,7 +28,7 @@ class PointsServicer:
     async def batch_accrue(self, request: points_pb2.BatchAccrueRequest, call: Call) -> points_pb2.BatchAccrueResponse:
         """Grants many, each with a verdict."""
         verdicts = await self.desk.accrue_many(call, [convert.grant(item) for item in request.items])
-        return points_pb2.BatchAccrueResponse(verdicts=convert.verdict_messages(verdicts))
+        return convert.verdicts_message(points_pb2.BatchAccrueResponse(), verdicts)
 
     async def stream_accrue(
         self, requests: AsyncIterator[points_pb2.StreamAccrueRequest], call: Call
@@ -36,7 +36,7 @@ class PointsServicer:
         """Grants many over a stream."""
         async for request in requests:
             verdicts = await self.desk.accrue_many(call, [convert.grant(item) for item in request.items])
-            yield points_pb2.StreamAccrueResponse(verdicts=convert.verdict_messages(verdicts))
+            yield convert.verdicts_message(points_pb2.StreamAccrueResponse(), verdicts)
 
     async def quote_points(self, request: points_pb2.QuotePointsRequest, call: Call) -> points_pb2.QuotePointsResponse:
         """What an order would earn."""

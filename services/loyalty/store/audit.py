@@ -182,12 +182,14 @@ CHECKS: Final[dict[str, str]] = {
 
 _FIGURES: Final = """
     SELECT
-        (SELECT count(*) FROM orders WHERE tenant_id = $1::uuid) AS orders_accrued,
-        (SELECT coalesce(sum(base_minor), 0)::bigint FROM orders WHERE tenant_id = $1::uuid) AS base_minor,
-        (SELECT coalesce(sum(refunded_base_minor), 0)::bigint FROM orders
-         WHERE tenant_id = $1::uuid) AS refunded_base_minor,
-        (SELECT coalesce(sum(burnt_points), 0)::bigint FROM orders WHERE tenant_id = $1::uuid) AS orders_burnt_points,
-        (SELECT coalesce(sum(shortfall_points), 0)::bigint FROM orders WHERE tenant_id = $1::uuid) AS shortfall_points,
+        o.orders AS "loyalty.orders_accrued",
+        o.base AS "loyalty.base_minor",
+        o.refunded_base AS "loyalty.refunded_base_minor",
+        o.burnt AS "loyalty.orders_burnt_points",
+        o.returned AS "loyalty.orders_returned_points",
+        o.whole AS "loyalty.orders_wholly_refunded",
+        o.shortfall AS shortfall_points,
+        (SELECT count(*) FROM aliases WHERE tenant_id = $1::uuid) AS identity_members_merged,
         (SELECT count(*) FROM tier_changes WHERE tenant_id = $1::uuid) AS tier_changes,
         (SELECT count(*) FROM holds WHERE tenant_id = $1::uuid AND state = 1) AS holds_open,
         (SELECT coalesce(sum(pending_points), 0)::bigint FROM accounts WHERE tenant_id = $1::uuid) AS points_pending,
@@ -195,13 +197,24 @@ _FIGURES: Final = """
          WHERE tenant_id = $1::uuid) AS points_available,
         (SELECT coalesce(sum(held_points), 0)::bigint FROM accounts WHERE tenant_id = $1::uuid) AS points_held,
         (SELECT coalesce(sum(debt_points), 0)::bigint FROM accounts WHERE tenant_id = $1::uuid) AS points_debt,
-        coalesce(sum(points) FILTER (WHERE kind = 1), 0)::bigint AS points_earned,
-        coalesce(sum(points) FILTER (WHERE kind = 4), 0)::bigint AS points_burnt,
-        coalesce(sum(points) FILTER (WHERE kind = 7 AND source = 12), 0)::bigint AS points_given_back,
-        coalesce(sum(points) FILTER (WHERE target = 11), 0)::bigint AS points_taken_back,
-        coalesce(sum(points) FILTER (WHERE kind = 8), 0)::bigint AS points_expired,
-        count(*) AS entries
-    FROM entries WHERE tenant_id = $1::uuid
+        e.*
+    FROM (
+        SELECT count(*) AS orders, coalesce(sum(base_minor), 0)::bigint AS base,
+               coalesce(sum(refunded_base_minor), 0)::bigint AS refunded_base,
+               coalesce(sum(burnt_points), 0)::bigint AS burnt, coalesce(sum(returned_points), 0)::bigint AS returned,
+               count(*) FILTER (WHERE wholly_refunded) AS whole,
+               coalesce(sum(shortfall_points), 0)::bigint AS shortfall
+        FROM orders WHERE tenant_id = $1::uuid
+    ) AS o
+    CROSS JOIN (
+        SELECT coalesce(sum(points) FILTER (WHERE kind = 1), 0)::bigint AS points_earned,
+               coalesce(sum(points) FILTER (WHERE kind = 4), 0)::bigint AS points_burnt,
+               coalesce(sum(points) FILTER (WHERE kind = 7 AND source = 12), 0)::bigint AS points_given_back,
+               coalesce(sum(points) FILTER (WHERE target = 11), 0)::bigint AS points_taken_back,
+               coalesce(sum(points) FILTER (WHERE kind = 8), 0)::bigint AS points_expired,
+               count(*) AS entries
+        FROM entries WHERE tenant_id = $1::uuid
+    ) AS e
 """
 
 
@@ -237,5 +250,5 @@ async def run(
 
 
 async def figures(connection: Connection, tenant_id: str) -> dict[str, int]:
-    """Named totals, to be compared with the other services'."""
+    """Named totals; another service that tells one of these names must tell the same number."""
     return dict(await raw(connection).fetchrow(_FIGURES, tenant_id))

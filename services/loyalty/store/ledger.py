@@ -9,11 +9,12 @@ from services.loyalty.domain.requests import BalanceAsked, Grant, HoldAsked, Res
 from services.runtime.database import Connection, Lane, raw
 from services.runtime.errors import DomainError
 from services.runtime.holds import TOMBSTONE_KEPT
+from services.runtime.ids import new_id
 
 _ACCRUE = """
     SELECT reused, entry_ids::text[], available, repaid
     FROM accrue($1::uuid, $2, $3, $4, $5, $6, $7, $8::uuid[], $9, $10, $11::uuid[], $12, $13, $14, $15, $16, $17,
-                $18::uuid[], $19, $20)
+                $18, $19, $20::uuid[])
 """
 _HOLD = """
     SELECT reused, refusals, available, expires
@@ -30,8 +31,12 @@ _BALANCES = """
 _CLASS = "SELECT class_for($1::uuid, $2, $3, $4, $5)"
 
 
-async def accrue(lane: Lane, tenant_id: str, grants: Sequence[Grant]) -> list[Accrued | DomainError]:
-    """Posts the grants. A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
+async def accrue(
+    lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int
+) -> list[Accrued | DomainError]:
+    """Posts the grants, and tells them by one event a partition.
+
+    A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
     asked = [grant.asked for grant in grants]
     clients = [grant.client_id for grant in grants]
     request_ids = [ask.request_id for ask in asked]
@@ -39,7 +44,7 @@ async def accrue(lane: Lane, tenant_id: str, grants: Sequence[Grant]) -> list[Ac
         _ACCRUE,
         tenant_id,
         max(grant.now for grant in grants),
-        [grant.trace for grant in grants],
+        grants[0].trace,
         _firsts(clients, request_ids),
         clients,
         request_ids,
@@ -54,9 +59,9 @@ async def accrue(lane: Lane, tenant_id: str, grants: Sequence[Grant]) -> list[Ac
         [ask.reason for ask in asked],
         [ask.store_id for ask in asked],
         [ask.channel for ask in asked],
-        [grant.event_id for grant in grants],
         [grant.partition for grant in grants],
-        [ask.event_payload for ask in asked],
+        [grant.event_part for grant in grants],
+        [new_id() for _ in range(partitions)],
     )
     was_reused, entry_ids, available, repaid = row
     return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.loyalty.domain.audit import Finding
 from services.loyalty.store import audit
@@ -9,6 +10,8 @@ from services.runtime import log
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import Connection, Database
+
+LOG_RUNS_ON: Final = "loyalty.log_runs_on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class AuditDesk:
         async def work(connection: Connection) -> Audited:
             names = [name for name in audit.CHECKS if name.startswith(prefix)]
             findings = await audit.run(connection, call.tenant_id, names, now=call.now, machine_now=self.clock.now())
+            if LOG_RUNS_ON.startswith(prefix):
+                findings.append(await _log_runs_on(connection))
             return Audited(
                 findings=tuple(findings),
                 figures=await audit.figures(connection, call.tenant_id),
@@ -42,3 +47,11 @@ class AuditDesk:
             )
 
         return await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
+
+
+async def _log_runs_on(connection: Connection) -> Finding:
+    blocks, broken = await log.broken(connection)
+    detail = (
+        f"partitions {', '.join(map(str, broken))}: a block is missing, or the totals don't run on" if broken else ""
+    )
+    return Finding(check=LOG_RUNS_ON, ok=not broken, examined=blocks, detail=detail)

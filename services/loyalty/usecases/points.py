@@ -1,8 +1,10 @@
 """Granting, holding, spending and reading points: concurrent calls share transactions, each gets its own verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from services.loyalty.domain import programme as programmes
 from services.loyalty.domain.accrual import Earned, earn
@@ -44,7 +46,13 @@ class Lanes:
 
 
 def batchers(
-    *, writing: Sequence[Lane], bundling: Sequence[Lane], holding: Sequence[Lane], reading: Sequence[Lane], clock: Clock
+    *,
+    writing: Sequence[Lane],
+    bundling: Sequence[Lane],
+    holding: Sequence[Lane],
+    reading: Sequence[Lane],
+    clock: Clock,
+    partitions: int,
 ) -> Lanes:
     """One batcher a family, each with lanes of its own: a lane serves one statement at a time."""
     assert len(holding) > 1, "holds and their resolutions need a lane each"
@@ -53,16 +61,25 @@ def batchers(
         return await ledger.resolve(lane, tenant_id, asked, machine_now=clock.now())
 
     return Lanes(
-        accruals=Batcher(writing, ledger.accrue, name="accrue"),
-        bundles=Batcher(bundling, _accrue_bundles, name="accrue-bundles", max_batch=BUNDLES, max_queue=256),
+        accruals=Batcher(writing, partial(ledger.accrue, partitions=partitions), name="accrue"),
+        bundles=Batcher(
+            bundling,
+            partial(_accrue_bundles, partitions=partitions),
+            name="accrue-bundles",
+            max_batch=BUNDLES,
+            max_queue=256,
+        ),
         holds=Batcher(holding[::2], ledger.hold, name="hold"),
         resolutions=Batcher(holding[1::2], resolve, name="resolve"),
         balances=Batcher(reading, ledger.balances, name="balance"),
     )
 
 
-async def _accrue_bundles(lane: Lane, tenant_id: str, bundles: Sequence[Bundle]) -> list[Verdicts | DomainError]:
-    verdicts = await ledger.accrue(lane, tenant_id, [grant for bundle in bundles for grant in bundle])
+async def _accrue_bundles(
+    lane: Lane, tenant_id: str, bundles: Sequence[Bundle], *, partitions: int
+) -> list[Verdicts | DomainError]:
+    grants = [grant for bundle in bundles for grant in bundle]
+    verdicts = await ledger.accrue(lane, tenant_id, grants, partitions=partitions)
     replies: list[Verdicts | DomainError] = []
     start = 0
     for bundle in bundles:
@@ -79,10 +96,11 @@ class PointsDesk:
     book: ProgrammeBook
     lanes: Lanes
     partitions: int
+    event_part: Callable[[GrantAsked, str], bytes]
 
     async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
         """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid."""
-        grant = await self._grant(call, asked)
+        grant = self._grant(call, asked, await self._terms(call, asked))
         return await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
 
     async def accrue_many(self, call: Call, asked: Sequence[GrantAsked]) -> Verdicts:
@@ -90,12 +108,21 @@ class PointsDesk:
         verdicts: list[Accrued | DomainError | None] = [None] * len(asked)
         grants: list[Grant] = []
         places: list[int] = []
+        known: dict[tuple[str, str, str, datetime | None], _Terms | DomainError] = {}
         for i, ask in enumerate(asked):
-            try:
-                grants.append(await self._grant(call, ask))
+            key = (ask.point_currency, ask.expiry_class, ask.funder, ask.occurred_at)
+            terms = known.get(key)
+            if terms is None:
+                try:
+                    terms = await self._terms(call, ask)
+                except DomainError as refusal:
+                    terms = refusal
+                known[key] = terms
+            if isinstance(terms, DomainError):
+                verdicts[i] = terms
+            else:
+                grants.append(self._grant(call, ask, terms))
                 places.append(i)
-            except DomainError as refusal:
-                verdicts[i] = refusal
         if grants:
             for i, verdict in zip(places, await self._post(call, tuple(grants)), strict=True):
                 verdicts[i] = verdict
@@ -171,7 +198,8 @@ class PointsDesk:
                     verdicts.append(refusal)
             return verdicts
 
-    async def _grant(self, call: Call, asked: GrantAsked) -> Grant:
+    async def _terms(self, call: Call, asked: GrantAsked) -> "_Terms":
+        """What the programme says of it. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
         occurred_at = asked.occurred_at or call.now
         if occurred_at > call.now:
             raise Invalid("it has not happened yet", field="occurred_at")
@@ -182,15 +210,32 @@ class PointsDesk:
         class_no = await self.book.class_no(
             call, version.programme, funder=asked.funder or programmes.BRAND, expiry=expiry
         )
+        return _Terms(
+            class_no=class_no,
+            expires_at=programmes.expires_at(expiry, occurred_at, call.time_zone),
+            occurred_at=occurred_at,
+        )
+
+    def _grant(self, call: Call, asked: GrantAsked, terms: "_Terms") -> Grant:
+        entry_id = new_id()
         return Grant(
             asked=asked,
             client_id=call.client_id,
-            class_no=class_no,
-            entry_id=new_id(),
-            event_id=new_id(),
+            class_no=terms.class_no,
+            entry_id=entry_id,
             partition=partition_of(asked.member_id, partitions=self.partitions),
-            expires_at=programmes.expires_at(expiry, occurred_at, call.time_zone),
-            occurred_at=occurred_at,
+            event_part=self.event_part(asked, entry_id),
+            expires_at=terms.expires_at,
+            occurred_at=terms.occurred_at,
             now=call.now,
             trace=call.trace,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What grants of one kind have in common."""
+
+    class_no: int
+    expires_at: datetime
+    occurred_at: datetime

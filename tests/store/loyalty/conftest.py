@@ -238,7 +238,6 @@ def grant(member_id: str, points: int, **asked: Any) -> GrantAsked:
             occurred_at=None,
             store_id="",
             channel="",
-            event_payload=b"",
         ),
         **asked,
     )
@@ -252,14 +251,16 @@ async def house(database_url: str) -> AsyncIterator[House]:
     system = Database.open(settings, service="loyalty", role="system")
     clock = FixedClock(MACHINE)
     lanes = [await database.lane() for _ in range(5)]
-    batches = batchers(writing=lanes[:1], bundling=lanes[1:2], holding=lanes[2:4], reading=lanes[4:], clock=clock)
+    batches = batchers(
+        writing=lanes[:1], bundling=lanes[1:2], holding=lanes[2:4], reading=lanes[4:], clock=clock, partitions=4
+    )
     book = ProgrammeBook(database)
     outbox = Outbox(encode=convert.recorded, partitions=4)
     made = House(
         database=database,
         system=system,
         clock=clock,
-        points=PointsDesk(database=database, book=book, lanes=batches, partitions=4),
+        points=PointsDesk(database=database, book=book, lanes=batches, partitions=4, event_part=convert.granted_part),
         posting=OrderPosting(outbox=outbox),
         following=MemberFollowing(),
         sweeper=Sweeper(database=system, tiers=TierEnding(outbox=outbox), clock=clock),

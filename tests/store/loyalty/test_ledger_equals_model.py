@@ -117,7 +117,7 @@ class Ledger:
             " $19, $20)",
             self.tenant_id,
             now,
-            [""] * len(rows),
+            "",
             first,
             ["client"] * len(rows),
             keys,
@@ -132,9 +132,9 @@ class Ledger:
             ["goodwill"] * len(rows),
             nothing,
             nothing,
-            [new_id() for _ in rows],
             [0] * len(rows),
             [b"payload"] * len(rows),
+            [new_id()],
         )
         repaid = row["repaid"] or nothing
         return [(left, paid or 0) for left, paid in zip(row["available"], repaid, strict=True)]

@@ -145,7 +145,7 @@ async def test_refunding_all_restores_the_balance(house: House, window_days: int
     assert await house.balance(member) == (200, 0, 0, 0)
     assert await house.audit() == {}
     figures = await house.figures()
-    assert figures["refunded_base_minor"] == figures["base_minor"] == 7_433
+    assert figures["loyalty.refunded_base_minor"] == figures["loyalty.base_minor"] == 7_433
     assert figures["points_given_back"] == 150
     seen = await house.tiers.get(house.call(), member_id=member, point_currency=CURRENCY)
     assert (seen.counters.amount_minor, seen.counters.orders) == (0, 0)

@@ -210,12 +210,13 @@ BEGIN
 END $$;
 
 -- Grants, each under its request id. An item that is not the first of its request in the batch gets the first's verdict.
--- Returns arrays in the order of the items.
+-- What is granted is told by one event a partition: protobuf's repeated fields are joined by joining their bytes, and
+-- `p_events` has an event id for each partition. Returns arrays in the order of the items.
 CREATE FUNCTION accrue(
-    p_tenant uuid, p_now timestamptz, p_traces text[], p_first boolean[], p_clients text[], p_requests text[],
+    p_tenant uuid, p_now timestamptz, p_trace text, p_first boolean[], p_clients text[], p_requests text[],
     p_prints bytea[], p_members uuid[], p_currencies text[], p_classes integer[], p_entries uuid[], p_points bigint[],
     p_expires timestamptz[], p_occurred timestamptz[], p_reasons text[], p_stores text[], p_channels text[],
-    p_events uuid[], p_partitions smallint[], p_payloads bytea[],
+    p_partitions smallint[], p_payloads bytea[], p_events uuid[],
     OUT reused boolean[], OUT entry_ids uuid[], OUT available bigint[], OUT repaid bigint[]
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_mergejoin = off SET enable_seqscan = off AS $$
@@ -239,27 +240,24 @@ BEGIN
         LIMIT 1
     ) q ON true;
 
-    r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, p_currencies, p_classes, p_entries, p_points, p_expires,
-                     NULL, p_occurred, v_nulls, p_reasons, p_stores, p_channels, NULL);
+    r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, p_currencies, p_classes, p_entries, p_points,
+                     p_expires, NULL, p_occurred, v_nulls, p_reasons, p_stores, p_channels, NULL);
 
-    WITH item AS MATERIALIZED (
-        SELECT x.* FROM unnest(v_fresh, p_clients, p_requests, p_prints, p_entries, r.available, r.repaid, r.versions,
-                               v_in.members, p_currencies, p_occurred, p_events, p_partitions, p_payloads, p_traces)
-             AS x(fresh, client_id, request_id, print, entry_id, left_points, repaid_points, version,
-                  member_id, point_currency, occurred_at, event_id, partition, payload, trace)
-        WHERE x.fresh
-    ), told AS (
-        INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
-                            occurred_at, trace)
-        SELECT p_tenant, event_id, 'loyalty.PointsPosted', 'points', member_id || '/' || point_currency, version, partition, payload,
-               occurred_at, trace
-        FROM item
-    )
     INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, entry_id, available_points,
                                 repaid_points)
-    SELECT p_tenant, client_id, 'loyalty.accrue', request_id, print, entry_id, left_points,
-           coalesce(repaid_points, 0)
-    FROM item;
+    SELECT p_tenant, x.client_id, 'loyalty.accrue', x.request_id, x.print, x.entry_id, x.left_points,
+           coalesce(x.repaid_points, 0)
+    FROM unnest(v_fresh, p_clients, p_requests, p_prints, p_entries, r.available, r.repaid)
+         AS x(fresh, client_id, request_id, print, entry_id, left_points, repaid_points)
+    WHERE x.fresh;
+
+    INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
+                        occurred_at, trace)
+    SELECT p_tenant, p_events[x.partition + 1], 'loyalty.PointsGranted', 'grants', p_events[x.partition + 1]::text, 1,
+           x.partition, string_agg(x.payload, ''::bytea ORDER BY x.ord), p_now, p_trace
+    FROM unnest(v_fresh, p_partitions, p_payloads) WITH ORDINALITY AS x(fresh, partition, payload, ord)
+    WHERE x.fresh
+    GROUP BY x.partition;
 
     IF v_all_fresh THEN
         entry_ids := p_entries; available := r.available; repaid := r.repaid;

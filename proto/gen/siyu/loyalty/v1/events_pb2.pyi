@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -58,6 +60,68 @@ class PointsPosted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PointsPosted: _TypeAlias = PointsPosted  # noqa: Y015
+
+@_typing.final
+class PointsGranted(_message.Message):
+    """Points were granted outside of orders. One event tells what one transaction granted to the members of a partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointsGrant]:
+        """The grants, in the order of their entries."""
+
+    def __init__(
+        self,
+        *,
+        grants: _abc.Iterable[Global___PointsGrant] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PointsGranted: _TypeAlias = PointsGranted  # noqa: Y015
+
+@_typing.final
+class PointsGrant(_message.Message):
+    """One grant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    POINT_CURRENCY_FIELD_NUMBER: _builtins.int
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.str
+    """The member."""
+    point_currency: _builtins.str
+    """The point currency."""
+    entry_id: _builtins.str
+    """UUID of the ledger entry."""
+    points: _builtins.int
+    """How many."""
+    reason: _builtins.str
+    """Why, as it was asked."""
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.str = ...,
+        point_currency: _builtins.str = ...,
+        entry_id: _builtins.str = ...,
+        points: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "member_id", b"member_id", "point_currency", b"point_currency", "points", b"points", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PointsGrant: _TypeAlias = PointsGrant  # noqa: Y015
 
 @_typing.final
 class TierChanged(_message.Message):
