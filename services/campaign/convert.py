@@ -394,7 +394,7 @@ def paid_order(payload: bytes) -> PaidOrder:
         store_id=said.store_id,
         offline=said.offline,
         occurred_at=instant(said.occurred_at),
-        given=summed(_given(share) for line in said.lines for share in line.discounts if _is_ours(share)),
+        given=_given(said.lines),
     )
 
 
@@ -406,13 +406,8 @@ def refund(payload: bytes) -> Refund:
         order_id=said.order_id,
         whole_order=said.whole_order,
         occurred_at=instant(said.occurred_at),
-        given_back=summed(_given(share) for line in said.lines for share in line.discounts if _is_ours(share)),
+        given_back=_given(said.lines),
     )
-
-
-def _is_ours(share: Any) -> bool:
-    """Whether a promotion or coupon gave it, and not a till by itself."""
-    return bool(share.source != promotion_pb2.DISCOUNT_SOURCE_TILL)
 
 
 def _given(lines: Iterable[commerce_pb2.PaidLine | commerce_pb2.RefundedUnits]) -> tuple[Given, ...]:
