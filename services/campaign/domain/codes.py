@@ -11,6 +11,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Final, Self
 
+SECRET_MIN_CHARS: Final = 16
 CODE_BYTES: Final = 10
 LOOKUP_BYTES: Final = 16
 """128 bits: two codes sharing a hash by chance is out of the question, and the index is half as big."""
@@ -28,6 +29,9 @@ class CodeKeys:
     @classmethod
     def derive(cls, service_secret: str) -> Self:
         """Keys that stay the same as long as the service's own secret does; another secret orphans every code."""
+        assert len(service_secret) >= SECRET_MIN_CHARS, (
+            f"SIYU_SERVICE_SECRET needs {SECRET_MIN_CHARS} random characters"
+        )
         root = service_secret.encode()
         return cls(
             make=hmac.digest(root, b"siyu key coupon code", hashlib.sha256),

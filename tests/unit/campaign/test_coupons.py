@@ -121,10 +121,14 @@ def test_what_a_budget_bears(budget: int, taken: int, asked: int, refused: bool)
 
 
 def test_codes_are_told_again_and_differ_by_tenant_coupon_and_installation() -> None:
-    keys, tenant, coupon = codes.CodeKeys.derive("secret"), new_id(), new_id()
+    keys, tenant, coupon = codes.CodeKeys.derive("a" * 16), new_id(), new_id()
     code = keys.made(tenant, coupon)
-    assert code == codes.CodeKeys.derive("secret").made(tenant, coupon)
-    others = {keys.made(new_id(), coupon), keys.made(tenant, new_id()), codes.CodeKeys.derive("s").made(tenant, coupon)}
+    assert code == codes.CodeKeys.derive("a" * 16).made(tenant, coupon)
+    others = {
+        keys.made(new_id(), coupon),
+        keys.made(tenant, new_id()),
+        codes.CodeKeys.derive("b" * 16).made(tenant, coupon),
+    }
     assert code not in others
     assert len(code) * 5 == codes.CODE_BYTES * 8
     assert keys.lookup_of(tenant, code) != keys.lookup_of(new_id(), code)
