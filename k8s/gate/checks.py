@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.settings import EdgeSettings
 from k8s.gate.manifests import Manifest, Manifests, name_of
 from services.runtime.settings import SERVICES, Settings
 
 DRAIN_GRACE_S = 5
-# read by identity and by Envoy's renderer beside services.runtime.settings
+# read by identity beside services.runtime.settings
 FURTHER_SETTINGS = frozenset({"SIYU_ROOT_SECRET"})
 PREFIXES = ("SIYU_", "DATABASE_", "REDIS_")
 
@@ -184,13 +185,15 @@ def migrations(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
 
 def settings(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
     """Every variable that is set is one that the code reads."""
-    known = {str(field.validation_alias) for field in Settings.model_fields.values()} | FURTHER_SETTINGS
+    fields = (*Settings.model_fields.values(), *EdgeSettings.model_fields.values())
+    known = {str(field.validation_alias) for field in fields} | FURTHER_SETTINGS
     for configuration in manifests.of("ConfigMap"):
         for key in configuration.get("data", {}):
             if key.startswith(PREFIXES) and key not in known:
                 yield Finding(check="settings", subject=name_of(configuration), problem=f"nothing reads {key}")
     for deployment in manifests.of("Deployment"):
-        for container in containers(deployment):
+        first = deployment["spec"]["template"]["spec"].get("initContainers", [])
+        for container in (*first, *containers(deployment)):
             for variable in container.get("env", []):
                 if variable["name"].startswith(PREFIXES) and variable["name"] not in known:
                     yield Finding(
