@@ -19,7 +19,6 @@ from services.campaign.domain.coupons import (
     issue_refusals,
     state_at,
 )
-from services.campaign.domain.pages import key_of, page_size, token_after
 from services.campaign.domain.refusals import TemplateMissing
 from services.campaign.store import coupons, templates
 from services.campaign.store.coupons import NewCoupon
@@ -29,6 +28,7 @@ from services.runtime.database import Connection, Database
 from services.runtime.errors import Invalid
 from services.runtime.idempotency import Once
 from services.runtime.ids import CouponId, MemberId, is_id, new_id
+from services.runtime.pages import key_of, page_size, token_after
 
 _SEPARATOR: Final = "/"
 

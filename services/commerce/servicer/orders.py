@@ -6,7 +6,6 @@ from typing import Final
 
 from services.commerce.convert import orders as convert
 from services.commerce.domain.orders import Order
-from services.commerce.domain.pages import key_of, token_after
 from services.commerce.store.order_lists import Mark
 from services.commerce.usecases import placing, reading, refunding
 from services.commerce.usecases.shop import Shop
@@ -15,6 +14,7 @@ from services.runtime.auth import rule_of
 from services.runtime.call import Call
 from services.runtime.errors import Invalid
 from services.runtime.ids import OrderId, is_id
+from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import order_pb2
 
 SERVICE = order_pb2.DESCRIPTOR.services_by_name["OrderService"]

@@ -5,7 +5,6 @@ from typing import Final
 
 from services.commerce.convert import offline as convert_offline
 from services.commerce.convert import orders as convert
-from services.commerce.domain.pages import key_of, token_after
 from services.commerce.usecases import offline, reading, selling
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
@@ -13,6 +12,7 @@ from services.runtime.auth import rule_of
 from services.runtime.call import OUT_OF_SCOPE, Call
 from services.runtime.errors import AlreadyExists, Invalid, NotAllowed
 from services.runtime.ids import is_id
+from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import order_pb2
 
 SERVICE = order_pb2.DESCRIPTOR.services_by_name["PosService"]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.commerce.convert import goods
-from services.commerce.domain.pages import key_of, token_after
 from services.commerce.usecases import stocking
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
@@ -12,6 +11,7 @@ from services.runtime.auth import rule_of
 from services.runtime.call import Call
 from services.runtime.errors import Invalid
 from services.runtime.ids import Sku, StoreId
+from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import catalogue_pb2
 
 SERVICE = catalogue_pb2.DESCRIPTOR.services_by_name["StockService"]

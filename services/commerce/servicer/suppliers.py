@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Final
 
 from services.commerce.convert import suppliers as convert
-from services.commerce.domain.pages import key_of, token_after
 from services.commerce.domain.splits import PartyKind
 from services.commerce.store.settlement import StatementMark
 from services.commerce.usecases import settling, supplying
@@ -15,6 +14,7 @@ from services.runtime.auth import rule_of
 from services.runtime.call import Call
 from services.runtime.errors import Invalid
 from services.runtime.ids import OrderId, SupplierId, SupplierOrderId, is_id
+from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import supplier_pb2
 
 SUPPLIER_SERVICE = supplier_pb2.DESCRIPTOR.services_by_name["SupplierService"]

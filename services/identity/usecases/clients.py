@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.identity.domain import pages
 from services.identity.domain.clients import Client, check_bindings, is_told
 from services.identity.domain.credentials import Keys
 from services.identity.domain.refusals import UnknownClient, UnknownStore
 from services.identity.domain.scopes import scopes_to_grant
 from services.identity.store import clients, stores
+from services.runtime import pages
 from services.runtime.call import ActorKind, Call
 from services.runtime.clock import Clock
 from services.runtime.database import Connection, Database

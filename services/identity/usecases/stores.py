@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.identity.domain import pages
 from services.identity.domain.refusals import UnknownStore
 from services.identity.domain.stores import Store, Upserted, check_stores
 from services.identity.store import stores
+from services.runtime import pages
 from services.runtime.call import Call
 from services.runtime.database import Connection, Database
 from services.runtime.idempotency import Once

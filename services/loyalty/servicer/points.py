@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from services.loyalty import convert
-from services.loyalty.domain.pages import key_of, token_after
 from services.loyalty.usecases.points import PointsDesk
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.errors import Invalid
+from services.runtime.pages import key_of, token_after
 from siyu.loyalty.v1 import points_pb2
 
 SERVICE = points_pb2.DESCRIPTOR.services_by_name["PointsService"]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from services.loyalty import convert
-from services.loyalty.domain.pages import key_of, token_after
 from services.loyalty.usecases.tiers import TierDesk
 from services.runtime.call import Call
 from services.runtime.errors import Invalid
+from services.runtime.pages import key_of, token_after
 from siyu.loyalty.v1 import programme_pb2
 
 SERVICE = programme_pb2.DESCRIPTOR.services_by_name["TierService"]

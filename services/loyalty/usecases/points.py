@@ -8,7 +8,6 @@ from functools import partial
 
 from services.loyalty.domain import programme as programmes
 from services.loyalty.domain.accrual import Earned, earn
-from services.loyalty.domain.pages import page_size
 from services.loyalty.domain.points import Accrued, Balance, Entry, Hold
 from services.loyalty.domain.requests import BalanceAsked, Grant, GrantAsked, HoldAsked, QuoteAsked, ResolveAsked
 from services.loyalty.domain.tiers import lowest, tier_of
@@ -21,6 +20,7 @@ from services.runtime.database import Connection, Database, Lane
 from services.runtime.errors import DomainError, Invalid, Missing
 from services.runtime.ids import new_id
 from services.runtime.outbox import partition_of
+from services.runtime.pages import page_size
 
 # a bundle is up to 500 items of one caller already: a few of them make a full batch
 BUNDLES = 2

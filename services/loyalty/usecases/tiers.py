@@ -5,7 +5,6 @@ from datetime import datetime
 
 from services.loyalty.domain import tiers as tier_rules
 from services.loyalty.domain.events import LoyaltyEvent, TierChanged
-from services.loyalty.domain.pages import page_size
 from services.loyalty.domain.programme import Version, in_force
 from services.loyalty.domain.tiers import Change, Counters, Standing
 from services.loyalty.store import orders, programmes, tiers
@@ -14,6 +13,7 @@ from services.loyalty.usecases.programmes import ProgrammeBook
 from services.runtime.call import Call
 from services.runtime.database import Connection, Database
 from services.runtime.outbox import Outbox
+from services.runtime.pages import page_size
 
 JUDGED_AT_ONCE = 200
 _NEWEST = 2**62

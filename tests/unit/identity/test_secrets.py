@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from services.identity.domain.clients import is_told
 from services.identity.domain.credentials import Keys, installation_kind
-from services.identity.domain.pages import key_of, token_after
 from services.identity.domain.sealing import new_key, seal, unseal
 from services.identity.domain.tokens import (
     KEY_SIGNS_FOR,
@@ -27,6 +26,7 @@ from services.identity.domain.tokens import (
 from services.runtime.auth import principal_of
 from services.runtime.call import ActorKind
 from services.runtime.errors import Invalid
+from services.runtime.pages import key_of, token_after
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEYS = Keys.derive("0123456789abcdef0123456789abcdef")
