@@ -6,8 +6,7 @@ that is saturated sees its own loop lag first, whatever the calls do. What is ch
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.runtime.errors import Exhausted
@@ -41,9 +40,8 @@ class AdaptiveLimit:
     in_flight: int = 0
     shed: dict[int, int] = field(default_factory=dict)
 
-    @contextmanager
-    def entered(self, shedding: int) -> Iterator[None]:
-        """Counts a call in. Raises Exhausted (OVERLOADED) when its class has no room left."""
+    def enter(self, shedding: int) -> None:
+        """Counts a call in; whoever got in leaves. Raises Exhausted (OVERLOADED) when its class has no room left."""
         if self.in_flight >= self.limit * SHARE[shedding]:
             self.shed[shedding] = self.shed.get(shedding, 0) + 1
             raise Exhausted(
@@ -53,10 +51,10 @@ class AdaptiveLimit:
                 retry_after_s=RETRY_AFTER_S,
             )
         self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
+
+    def leave(self) -> None:
+        """Counts a call out."""
+        self.in_flight -= 1
 
     def observe(self, lag_s: float) -> None:
         """Moves the limit by one measurement of the loop's lag."""

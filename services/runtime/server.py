@@ -10,7 +10,6 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -32,7 +31,9 @@ from services.runtime.auth import Principal, Rule, TokenVerifier, allow, bearer,
 from services.runtime.bounds import out_of_bounds
 from services.runtime.call import Actor, ActorKind, Call
 from services.runtime.clock import Clock, SystemClock
+from services.runtime.deadlines import Deadlines
 from services.runtime.errors import DomainError, Invalid, TimedOut
+from services.runtime.figures import Count, Duration
 from services.runtime.limits import AdaptiveLimit
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -58,6 +59,9 @@ _CAMEL = re.compile(r"(?<!^)(?=[A-Z])")
 _validator = protovalidate.Validator()
 _log = structlog.get_logger(__name__)
 
+Headers = dict[str, Any]
+"""A call's metadata: texts, and bytes under names that end in -bin."""
+
 
 class BusinessTime(Protocol):
     """Where the business time of a tenant with a test clock comes from."""
@@ -80,8 +84,8 @@ class _Rpc:
     name: str
     rule: Rule
     serve: Callable[..., Any]
-    seconds: Any
-    answered: Any
+    seconds: Duration
+    answered: Count
 
 
 @dataclass(slots=True)
@@ -93,10 +97,11 @@ class GrpcServer:
     time: BusinessTime
     clock: Clock = field(default_factory=SystemClock)
     limit: AdaptiveLimit = field(default_factory=AdaptiveLimit)
+    deadlines: Deadlines = field(default_factory=Deadlines)
     _mounted: list[Mounted] = field(default_factory=list)
     _health: HealthServicer = field(default_factory=HealthServicer)
     _server: grpc.aio.Server | None = None
-    _follower: asyncio.Task[None] | None = None
+    _followers: list[asyncio.Task[None]] = field(default_factory=list)
 
     def mount(self, services: Sequence[Mounted]) -> None:
         """Adds services; each RPC must have a rule and a method."""
@@ -114,7 +119,7 @@ class GrpcServer:
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
         self._server = server
-        self._follower = asyncio.create_task(self.limit.follow())
+        self._followers = [asyncio.create_task(each.follow()) for each in (self.limit, self.deadlines)]
         return port
 
     async def ready(self) -> None:
@@ -129,17 +134,17 @@ class GrpcServer:
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.sleep(drain_s)
         await server.stop(grace_s)
-        if self._follower is not None:
-            self._follower.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._follower
+        for follower in self._followers:
+            follower.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
 
-    async def admit(self, rule: Rule, request: Message | None, context: Any, started: telemetry.Trace) -> Call:
+    async def admit(
+        self, rule: Rule, request: Message | None, context: Any, headers: Headers, started: telemetry.Trace
+    ) -> Call:
         """Checks deadline, token and rule, and says on whose behalf and at which time the call runs."""
         remaining_s = context.time_remaining()
         if remaining_s is not None and remaining_s > MAX_DEADLINE_S * 100:
             remaining_s = None  # no deadline looks like a huge one (grpc#26236)
-        headers = dict(context.invocation_metadata())
         principal: Principal | None = None
         if not rule.public:
             principal = await self.verifier.verify(bearer(headers.get("authorization")))
@@ -249,16 +254,15 @@ def _read(request: Message | _Unreadable) -> Message:
 def _unary(server: GrpcServer, rpc: _Rpc) -> Callable[[Message | _Unreadable, Any], Awaitable[Message]]:
     async def behaviour(sent: Message | _Unreadable, context: Any) -> Message:
         before = time.perf_counter()
-        traceparent = next((value for key, value in context.invocation_metadata() if key == "traceparent"), "")
-        with telemetry.entered(rpc.name, traceparent) as started:
+        # once: each look decodes all of them
+        headers: Headers = dict(context.invocation_metadata())
+        with telemetry.entered(rpc.name, headers.get("traceparent", "")) as started:
             logs.trace_id.set(started.trace_id)
             try:
                 request = _read(sent)
-                call = await server.admit(rpc.rule, request, context, started)
+                call = await server.admit(rpc.rule, request, context, headers, started)
                 check_valid(request)
-                with server.limit.entered(rpc.rule.shedding):
-                    async with asyncio.timeout(call.remaining_s()):
-                        reply: Message = await rpc.serve(request, call)
+                reply = await _served(server, rpc, request, call)
             except Exception as error:  # noqa: BLE001 - the boundary: nothing but our own words may leave
                 refused = _refusal(rpc, error, started.trace_id)
             else:
@@ -271,20 +275,42 @@ def _unary(server: GrpcServer, rpc: _Rpc) -> Callable[[Message | _Unreadable, An
     return behaviour
 
 
+async def _served(server: GrpcServer, rpc: _Rpc, request: Message, call: Call) -> Message:
+    """The servicer's reply, if there is room for the call, by its deadline."""
+    task = asyncio.current_task()
+    assert task is not None, "a call is served by a task"
+    server.limit.enter(rpc.rule.shedding)
+    server.deadlines.enter(task, call.deadline_at)
+    try:
+        reply: Message = await rpc.serve(request, call)
+    except asyncio.CancelledError:
+        if server.deadlines.leave(task):
+            raise TimeoutError from None
+        raise
+    else:
+        return reply
+    finally:
+        server.deadlines.leave(task)
+        server.limit.leave()
+
+
 def _streaming(
     server: GrpcServer, rpc: _Rpc
 ) -> Callable[[AsyncIterator[Message | _Unreadable], Any], AsyncIterator[Message]]:
     async def behaviour(requests: AsyncIterator[Message | _Unreadable], context: Any) -> AsyncIterator[Message]:
-        traceparent = next((value for key, value in context.invocation_metadata() if key == "traceparent"), "")
+        headers: Headers = dict(context.invocation_metadata())
         # no span stays open over a yield: another task may run the rest of the generator
-        with telemetry.entered(rpc.name, traceparent) as entered:
+        with telemetry.entered(rpc.name, headers.get("traceparent", "")) as entered:
             started = entered
         refused: status_pb2.Status | None = None
         try:
-            call = await server.admit(rpc.rule, None, context, started)
-            with server.limit.entered(rpc.rule.shedding):
+            call = await server.admit(rpc.rule, None, context, headers, started)
+            server.limit.enter(rpc.rule.shedding)
+            try:
                 async for reply in rpc.serve(_valid(requests), call):
                     yield reply
+            finally:
+                server.limit.leave()
             rpc.answered.inc()
         except Exception as error:  # noqa: BLE001 - the boundary, inside the iteration
             refused = _refusal(rpc, error, started.trace_id)

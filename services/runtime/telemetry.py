@@ -6,9 +6,8 @@ parent none is made.
 """
 
 import random
-import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from opentelemetry import trace
@@ -23,15 +22,17 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.propagation import get_current_span
 from opentelemetry.util.types import Attributes
-from prometheus_client import Counter, Histogram, start_http_server
+from prometheus_client import start_http_server
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-CALLS = Counter("siyu_calls_total", "Calls answered", ["rpc", "code"])
-SECONDS = Histogram(
+from services.runtime.figures import Counts, Durations
+
+CALLS = Counts("siyu_calls", "Calls answered", ["rpc", "code"])
+SECONDS = Durations(
     "siyu_call_seconds",
     "Time to answer",
     ["rpc"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    bounds=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
 _ROOTS = frozenset({SpanKind.SERVER, SpanKind.CONSUMER})
@@ -124,20 +125,36 @@ def _parsed(traceparent: str) -> SpanContext | None:
     return context if context.is_valid else None
 
 
-@contextmanager
-def entered(name: str, traceparent: str, *, kind: SpanKind = SpanKind.SERVER) -> Iterator[Trace]:
+class _Unrecorded(AbstractContextManager[Trace]):
+    """A call without a span: a generator's context costs it 1 µs more."""
+
+    __slots__ = ("_trace",)
+
+    def __init__(self, entered: Trace) -> None:
+        self._trace = entered
+
+    def __enter__(self) -> Trace:
+        return self._trace
+
+    def __exit__(self, *_error: object) -> None:
+        return None
+
+
+def entered(name: str, traceparent: str, *, kind: SpanKind = SpanKind.SERVER) -> AbstractContextManager[Trace]:
     """A span around serving a call or an event, if the caller sampled it or chance does; a trace id in any case."""
     tracer = _state.tracer
     if tracer is None:
-        yield _untraced(traceparent)
-        return
+        return _Unrecorded(_untraced(traceparent))
     parent = _parsed(traceparent) if traceparent else None
     if parent is not None and not parent.trace_flags.sampled:
-        yield Trace(format(parent.trace_id, "032x"), traceparent)
-        return
+        return _Unrecorded(Trace(format(parent.trace_id, "032x"), traceparent))
     if parent is None and random.random() >= _state.ratio:  # noqa: S311 - sampling
-        yield _untraced("")
-        return
+        return _Unrecorded(_untraced(""))
+    return _recorded(tracer, name, parent, kind)
+
+
+@contextmanager
+def _recorded(tracer: trace.Tracer, name: str, parent: SpanContext | None, kind: SpanKind) -> Iterator[Trace]:
     context = trace.set_span_in_context(NonRecordingSpan(parent)) if parent is not None else None
     with tracer.start_as_current_span(name, context=context, kind=kind) as span:
         yield _of(span.get_span_context())
@@ -160,8 +177,10 @@ def _of(context: SpanContext) -> Trace:
 
 
 def _untraced(traceparent: str) -> Trace:
-    parts = traceparent.split("-")
-    if len(parts) == 4 and len(parts[1]) == 32:
-        return Trace(parts[1], traceparent)
-    trace_id = secrets.token_hex(16)
+    if traceparent:
+        parts = traceparent.split("-")
+        if len(parts) == 4 and len(parts[1]) == 32:
+            return Trace(parts[1], traceparent)
+    # a name and no secret: nobody has to fail to guess it
+    trace_id = f"{random.getrandbits(128):032x}"
     return Trace(trace_id, f"00-{trace_id}-{trace_id[:16]}-00")
