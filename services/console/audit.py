@@ -26,6 +26,7 @@ from siyu.identity.v1 import client_pb2, client_pb2_grpc
 AUDITOR = "service:console"
 WAIT_S = 30.0
 POLL_S = 0.25
+ROUNDS = 3
 CALL_TIMEOUT_S = 300.0
 LOG_IN_TIMEOUT_S = 10.0
 NO_CHECK = "-"
@@ -142,7 +143,10 @@ class Auditor:
         self._client_secret = client_secret
 
     async def audit(self, tenant_id: str, *, wait_s: float = WAIT_S) -> list[Finding]:
-        """All findings for the tenant, after giving consumers up to `wait_s` to come to the ends of the logs."""
+        """All findings for the tenant, after giving consumers up to `wait_s` to come to the ends of the logs.
+
+        The tenant's trade rests meanwhile, or comes to rest within that time: a sale is in one service's books first.
+        """
         token = await self._log_in(tenant_id)
         deadline_s = time.monotonic() + wait_s
         while time.monotonic() < deadline_s:
@@ -150,8 +154,14 @@ class Auditor:
             if not any(finding.lags for finding in compare(quick)):
                 break
             await asyncio.sleep(POLL_S)
-        answers = await self._ask(token, prefix="")
-        return [*own_findings(answers), *compare(answers)]
+        for at in range(ROUNDS):
+            answers = await self._ask(token, prefix="")
+            compared = compare(answers)
+            # the services answer one after the other: what was sold in between is in the later answers only
+            if all(finding.ok for finding in compared) or at == ROUNDS - 1 or time.monotonic() >= deadline_s:
+                return [*own_findings(answers), *compared]
+            await asyncio.sleep(POLL_S)
+        raise AssertionError("the last round returns")
 
     async def _log_in(self, tenant_id: str) -> str:
         async with grpc.aio.insecure_channel(self._addresses["identity"]) as channel:

@@ -65,6 +65,23 @@ _NOTE_READER = """
     ON CONFLICT (reader, partition) DO UPDATE
     SET seq = greatest(log_readers.seq, excluded.seq), seen_at = now()
 """
+# a partition holds every block from its floor to its head, and the totals run on over them up to the head's
+_BROKEN = """
+    SELECT h.partition, count(l.seq) AS blocks,
+           count(l.seq) <> h.next_seq - h.floor_seq
+           OR coalesce(bool_or(l.seq >= h.next_seq OR l.seq < h.floor_seq OR l.events_total - l.before <> l.events
+                               OR (l.seq = h.next_seq - 1
+                                   AND (l.events_total, l.checksum_total) <> (h.events_total, h.checksum_total))),
+                       false) AS broken
+    FROM log_heads h
+    LEFT JOIN (
+        SELECT partition, seq, events, events_total, checksum_total,
+               lag(events_total) OVER (PARTITION BY partition ORDER BY seq) AS before
+        FROM log
+    ) l ON l.partition = h.partition
+    GROUP BY h.partition, h.next_seq, h.floor_seq
+    ORDER BY h.partition
+"""
 # the oldest blocks of a partition that are past their age and behind every reader seen within a month
 _TRIM = """
     WITH passed AS (
@@ -312,6 +329,12 @@ async def trim(connection: Connection) -> int:
     """Deletes a bounded number of blocks older than 7 days and behind every reader; how many there were."""
     count: int = await raw(connection).fetchval(_TRIM, KEPT_DAYS, READER_FORGOTTEN_DAYS, TRIM_BATCH)
     return count
+
+
+async def broken(connection: Connection) -> tuple[int, tuple[int, ...]]:
+    """How many blocks are kept, and the partitions that lack one or whose totals don't run on; for the audit."""
+    rows = await raw(connection).fetch(_BROKEN)
+    return sum(row["blocks"] for row in rows), tuple(row["partition"] for row in rows if row["broken"])
 
 
 async def waiting(connection: Connection) -> int:

@@ -101,7 +101,7 @@ def _paid(order: Order) -> events_pb2.OrderPaid:
         shelf_minor=order.shelf_minor,
         net_minor=order.net_minor,
         points_tender_minor=order.points_tender_minor,
-        burnt_points=order.burnt_points,
+        burnt_points=order.burnt_points - order.offline_burnt_points,
         points_hold_id=order.points_hold_id,
         occurred_at=stamp(order.occurred_at),
         offline=order.offline,

@@ -248,6 +248,14 @@ _FIGURES: Final = """
         FROM refund_lines AS l
         WHERE l.tenant_id = $1::uuid
         GROUP BY l.order_id
+    ), members_lines AS (
+        -- what points are earned for, and what the units that came back hold of it: a prefix by largest remainder
+        SELECT b.base, b.base / l.quantity * l.refunded_quantity + least(l.refunded_quantity, b.base % l.quantity)
+                   AS refunded_base
+        FROM order_lines AS l
+        JOIN paid USING (order_id)
+        CROSS JOIN LATERAL (SELECT l.net_minor - l.points_tender_minor) AS b(base)
+        WHERE l.tenant_id = $1::uuid AND paid.member_id IS NOT NULL
     ), given AS (
         SELECT coalesce(sum(u.amount), 0)::bigint AS given
         FROM order_lines AS l
@@ -288,8 +296,19 @@ _FIGURES: Final = """
         (SELECT count(*) FROM refunds WHERE tenant_id = $1::uuid) AS "campaign.refunds_seen",
         (SELECT count(*) FROM refunds WHERE tenant_id = $1::uuid AND whole_order) AS "campaign.orders_wholly_refunded",
         (SELECT given FROM given) AS "campaign.discount_given_minor",
-        (SELECT given FROM given_back) AS "campaign.discount_refunded_minor"
+        (SELECT given FROM given_back) AS "campaign.discount_refunded_minor",
+        count(*) FILTER (WHERE p.member_id IS NOT NULL) AS "loyalty.orders_accrued",
+        (SELECT coalesce(sum(base), 0)::bigint FROM members_lines) AS "loyalty.base_minor",
+        (SELECT coalesce(sum(refunded_base), 0)::bigint FROM members_lines) AS "loyalty.refunded_base_minor",
+        coalesce(sum(p.burnt_points) FILTER (WHERE p.member_id IS NOT NULL), 0)::bigint
+            AS "loyalty.orders_burnt_points",
+        coalesce(sum(r.burnt) FILTER (WHERE p.member_id IS NOT NULL), 0)::bigint AS "loyalty.orders_returned_points",
+        (SELECT count(*) FROM refunds AS w JOIN paid USING (order_id)
+         WHERE w.tenant_id = $1::uuid AND w.whole_order AND paid.member_id IS NOT NULL)
+            AS "loyalty.orders_wholly_refunded",
+        (SELECT count(*) FROM member_aliases WHERE tenant_id = $1::uuid) AS identity_members_merged
     FROM paid AS p
+    LEFT JOIN returned AS r ON r.order_id = p.order_id
 """
 
 

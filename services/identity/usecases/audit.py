@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.identity.domain.audit import Finding
 from services.identity.store import audit
 from services.runtime import log
 from services.runtime.call import Call
 from services.runtime.database import Connection, Database
+
+LOG_RUNS_ON: Final = "identity.log_runs_on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +33,24 @@ class AuditDesk:
         """Everything whose name starts with `prefix`; it changes nothing."""
 
         async def work(connection: Connection) -> Audited:
+            findings = [
+                await audit.check(connection, call.tenant_id, name) for name in audit.CHECKS if name.startswith(prefix)
+            ]
+            if LOG_RUNS_ON.startswith(prefix):
+                findings.append(await _log_runs_on(connection))
             return Audited(
-                findings=tuple(
-                    [
-                        await audit.check(connection, call.tenant_id, name)
-                        for name in audit.CHECKS
-                        if name.startswith(prefix)
-                    ]
-                ),
+                findings=tuple(findings),
                 figures=await audit.figures(connection, call.tenant_id),
                 positions=await log.positions(connection),
                 heads=tuple((await log.heads(connection)).values()),
             )
 
         return await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
+
+
+async def _log_runs_on(connection: Connection) -> Finding:
+    blocks, broken = await log.broken(connection)
+    detail = (
+        f"partitions {', '.join(map(str, broken))}: a block is missing, or the totals don't run on" if broken else ""
+    )
+    return Finding(check=LOG_RUNS_ON, ok=not broken, examined=blocks, detail=detail)
