@@ -11,6 +11,7 @@ from services.console.demo import rules
 from services.console.demo.books import Books, Reader
 from services.console.demo.brand import Brand, create_brand
 from services.console.demo.calls import StopWatch, Wire
+from services.console.demo.cpu import cpu_seconds
 from services.console.demo.dataset import DataSet, parse_weeks
 from services.console.demo.first_calls import first_calls as calls_to_paste
 from services.console.demo.opening import Opening
@@ -122,7 +123,10 @@ class Demo:
     async def _replay(self, opening: Opening) -> Result:
         brand = opening.brand
         brand.save(self._brand_file)
+        before = cpu_seconds(self._stack.pids)
         result = await Replay(opening).run(console=self._console)
+        spent = cpu_seconds(self._stack.pids)
+        result.cpu_s.update({name: seconds - before.get(name, 0.0) for name, seconds in spent.items()})
         remember_tenant(self._stack.directory, brand.tenant_id)
         brand.done = True
         brand.save(self._brand_file)

@@ -48,6 +48,7 @@ class Result:
     exceptions: Counter[str] = field(default_factory=Counter)
     suppliers: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    cpu_s: Counter[str] = field(default_factory=Counter)
 
     def text(self) -> str:
         """As JSON, for a later run that only reads the books."""

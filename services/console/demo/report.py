@@ -159,6 +159,10 @@ def _speed(console: Console, result: Result, latencies: Sequence[Latency]) -> No
             f"{each.repeated:,}",
         )
     console.print(table)
+    if result.cpu_s:
+        per_sale = {name: 1000 * seconds / result.sales for name, seconds in result.cpu_s.items()}
+        rows = [(name, f"{ms:.1f} ms") for name, ms in sorted(per_sale.items(), key=lambda pair: -pair[1]) if ms > 0]
+        _pairs(console, f"CPU per sale: {sum(per_sale.values()):.1f} ms", rows)
 
 
 def _pairs(console: Console, title: str, rows: Iterable[Row]) -> None:
