@@ -15,6 +15,8 @@ FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 5.0
 # One that lived this long and then died starts again with the shortest delay.
 STEADY_AFTER_S = 10.0
+# The first starts in vain are silent; this one is told, with the end of the log; then it is known.
+TELL_FAILURE = 4
 PROBE_EVERY_S = 0.1
 KILL_TIMEOUT_S = 10.0
 
@@ -131,7 +133,7 @@ class Supervisor:
     async def _revived(self, each: Supervised, *, lived_s: float) -> bool:
         """Starts the process again, as often as it takes. False if it was stopped meanwhile."""
         backoff_s = FIRST_BACKOFF_S if lived_s > STEADY_AFTER_S or each.restarts == 0 else FIRST_BACKOFF_S * 4
-        told = False
+        failures = 0
         while not await _set_within(each.unwanted, backoff_s):
             each.process = await spawn(each.program)
             each.started_at_s = time.monotonic()
@@ -140,8 +142,8 @@ class Supervisor:
                 await _until_ready(each)
             except DidNotStart as failure:
                 # An orphan of the killed process may stand in the way for a moment: not worth a line.
-                if not told and time.monotonic() - each.started_at_s + backoff_s > LONGEST_BACKOFF_S:
-                    told = True
+                failures += 1
+                if failures == TELL_FAILURE:
                     self._say(str(failure))
                 await _kill(each.process)
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)

@@ -129,6 +129,22 @@ async def test_stopping_amid_a_crash_loop_ends_it(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 3
 
 
+async def test_one_that_can_not_come_back_is_told_once_with_its_log(tmp_path: Path) -> None:
+    once = (
+        "import pathlib; f = pathlib.Path({flag!r} + '.once'); f.exists() and exit('the till is locked'); f.touch(); "
+    )
+    said: list[str] = []
+    async with Supervisor(say=said.append) as supervisor:
+        await supervisor.start(child(tmp_path, "till", code=once + SERVE))
+        os.unlink(tmp_path / "till.flag")
+        supervisor.kill("till")
+        await until(lambda: len(said) == 2, within_s=10)
+        await asyncio.sleep(1)
+    assert said[0] == "till was killed by SIGKILL; restarting"
+    assert said[1].endswith("the till is locked")
+    assert len(said) == 2
+
+
 async def test_the_last_started_layer_stops_first(tmp_path: Path) -> None:
     order = tmp_path / "order"
     tells = (
