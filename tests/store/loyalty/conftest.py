@@ -13,8 +13,8 @@ from services.loyalty.domain.accrual import Line
 from services.loyalty.domain.orders import PaidOrder, Refund, RefundedUnits
 from services.loyalty.domain.programme import EarnRule, ExpiryClass, Programme, Tier, TierWindow
 from services.loyalty.domain.requests import GrantAsked, HoldAsked, ResolveAsked
+from services.loyalty.store import audit as audit_store
 from services.loyalty.store import programmes
-from services.loyalty.usecases.audit import AuditDesk
 from services.loyalty.usecases.members import MemberFollowing
 from services.loyalty.usecases.orders import OrderPosting
 from services.loyalty.usecases.points import PointsDesk, batchers
@@ -22,6 +22,7 @@ from services.loyalty.usecases.programmes import ProgrammeBook
 from services.loyalty.usecases.sweeps import Sweeper
 from services.loyalty.usecases.tiers import TierDesk, TierEnding
 from services.runtime import tenants
+from services.runtime.audit import AuditDesk
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock
 from services.runtime.database import Database
@@ -265,7 +266,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
         following=MemberFollowing(),
         sweeper=Sweeper(database=system, tiers=TierEnding(outbox=outbox), clock=clock),
         tiers=TierDesk(database=database, book=book),
-        audit_desk=AuditDesk(database=system, clock=clock),
+        audit_desk=AuditDesk(books=audit_store, database=system, clock=clock),
         tenant_id=new_id(),
     )
     await made.advance()

@@ -253,7 +253,9 @@ class PointsModel:
         assert points == 0
 
     def _draw(self, reason: str, target: str, points: int) -> list[tuple[Pool, int]]:
-        """Takes points from the lots that expire first, over all pools, ties to the older lot."""
+        """Takes points from the lots that expire first, over all pools, ties to the older lot.
+
+        Draws name pools and not lots: what comes back to a pool is placed by the pool's own rule."""
         open_lots = [(lot.expires_at, lot.seq, pool, lot) for pool, lots in self.lots.items() for lot in lots]
         draws: list[tuple[Pool, int]] = []
         for _, _, pool, lot in sorted(open_lots, key=lambda item: item[:2]):
@@ -261,8 +263,10 @@ class PointsModel:
             if drawn:
                 lot.left -= drawn
                 points -= drawn
-                draws.append((pool, drawn))
                 self._book(reason, pool, "available", target, drawn)
+                if draws and draws[-1][0] == pool:
+                    drawn += draws.pop()[1]
+                draws.append((pool, drawn))
         assert points == 0
         return draws
 
