@@ -10,8 +10,8 @@ import structlog
 from services.campaign import convert
 from services.campaign.consumer import MembersHandler, UsageHandler
 from services.campaign.domain.codes import CodeKeys
-from services.campaign.servicer import audit, coupons, promotions, quotes
-from services.campaign.usecases.audit import AuditDesk
+from services.campaign.servicer import coupons, promotions, quotes
+from services.campaign.store import audit as audit_store
 from services.campaign.usecases.coupons import CouponDesk
 from services.campaign.usecases.definitions import Definitions
 from services.campaign.usecases.holds import HoldBatcher, HoldBook, HoldDesk, hold_batcher
@@ -19,7 +19,7 @@ from services.campaign.usecases.promotions import PromotionDesk
 from services.campaign.usecases.quoting import Lookups, Quoting, lookups
 from services.campaign.usecases.sweeping import Sweeper
 from services.campaign.usecases.usage import UsageRecorder
-from services.runtime import idempotency, log
+from services.runtime import audit, idempotency, log
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import DEFAULT_TIME_ZONE, SystemClock
 from services.runtime.consumer import Consumer, Handler
@@ -80,7 +80,7 @@ def _services(context: Context, api: Api) -> list[Mounted]:
         (promotions.SERVICE, promotions.PromotionServicer(desk=PromotionDesk(database=database))),
         (quotes.SERVICE, quotes.QuoteServicer(quoting=quoting)),
         (coupons.SERVICE, coupons.CouponServicer(desk=coupon_desk, holds=HoldDesk(batcher=api.holding, clock=clock))),
-        (audit.SERVICE, audit.AuditServicer(desk=AuditDesk(database=system))),
+        (audit.SERVICE, audit.AuditServicer(desk=audit.AuditDesk(database=system, books=audit_store))),
         (FEED, Feed(system, context.settings.log_partitions)),
     )
     return [Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served]

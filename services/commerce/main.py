@@ -10,11 +10,11 @@ import structlog
 
 from services.commerce.consumer import FulfilmentHandler, MembersHandler
 from services.commerce.convert import events, peers
-from services.commerce.servicer import audit, catalogue, orders, pos, stock, suppliers
+from services.commerce.servicer import catalogue, orders, pos, stock, suppliers
+from services.commerce.store import audit as audit_store
 from services.commerce.usecases import saga, sweeping
-from services.commerce.usecases.audit import AuditDesk
 from services.commerce.usecases.shop import SERVICE, Shop
-from services.runtime import log
+from services.runtime import audit, log
 from services.runtime.consumer import Consumer, Handler
 from services.runtime.database import EVERY_TENANT, Database
 from services.runtime.errors import DomainError
@@ -45,7 +45,7 @@ async def start_api(context: Context) -> Started:
         (pos.SERVICE, pos.PosServicer(shop=shop)),
         (suppliers.SUPPLIER_SERVICE, suppliers.SupplierServicer(shop=shop)),
         (suppliers.SETTLEMENT_SERVICE, suppliers.SettlementServicer(shop=shop)),
-        (audit.SERVICE, audit.AuditServicer(desk=AuditDesk(database=system))),
+        (audit.SERVICE, audit.AuditServicer(desk=audit.AuditDesk(database=system, books=audit_store))),
         (FEED, Feed(system, partitions)),
     )
     context.server.mount([Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served])

@@ -13,10 +13,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.identity import convert
 from services.identity.domain.credentials import ROOT_SECRET_MIN_CHARS, Keys
-from services.identity.servicer import audit, clients, members, stores, tenants, tokens
+from services.identity.servicer import clients, members, stores, tenants, tokens
+from services.identity.store import audit as audit_store
 from services.identity.store.attempts import CountedAttempts
 from services.identity.store.members import Members
-from services.identity.usecases.audit import AuditDesk
 from services.identity.usecases.clients import ClientDesk
 from services.identity.usecases.members import MemberDesk, Resolver, resolver
 from services.identity.usecases.naming import Naming
@@ -25,7 +25,7 @@ from services.identity.usecases.signing import SigningKeys
 from services.identity.usecases.stores import StoreDesk
 from services.identity.usecases.tenants import TenantDesk
 from services.identity.usecases.tokens import ClientLookup, TokenDesk, client_lookup
-from services.runtime import idempotency, log
+from services.runtime import audit, idempotency, log
 from services.runtime.clock import SystemClock
 from services.runtime.database import EVERY_TENANT, Database, Lane
 from services.runtime.errors import DomainError
@@ -110,7 +110,7 @@ def _services(context: Context, keys: Keys, rows: Members, api: Api) -> list[Mou
         (clients.SERVICE, clients.ClientServicer(desk=ClientDesk(database=database, keys=keys, clock=clock))),
         (tokens.SERVICE, tokens.TokenServicer(desk=token_desk, signing=signing)),
         (members.SERVICE, members.MemberServicer(desk=member_desk, registration=registration)),
-        (audit.SERVICE, audit.AuditServicer(desk=AuditDesk(database=system))),
+        (audit.SERVICE, audit.AuditServicer(desk=audit.AuditDesk(database=system, books=audit_store))),
         (FEED, Feed(system, context.settings.log_partitions)),
     )
     return [Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served]

@@ -10,15 +10,15 @@ import structlog
 from services.loyalty import convert
 from services.loyalty.consumer import AccrualQueue, MembersQueue
 from services.loyalty.domain.events import LoyaltyEvent
-from services.loyalty.servicer import audit, points, programmes, tiers
-from services.loyalty.usecases.audit import AuditDesk
+from services.loyalty.servicer import points, programmes, tiers
+from services.loyalty.store import audit as audit_store
 from services.loyalty.usecases.members import MemberFollowing
 from services.loyalty.usecases.orders import OrderPosting
 from services.loyalty.usecases.points import Lanes, PointsDesk, batchers
 from services.loyalty.usecases.programmes import ProgrammeBook, ProgrammeDesk
 from services.loyalty.usecases.sweeps import Sweeper
 from services.loyalty.usecases.tiers import TierDesk, TierEnding
-from services.runtime import idempotency, log
+from services.runtime import audit, idempotency, log
 from services.runtime.clock import SystemClock
 from services.runtime.consumer import Consumer, Handler
 from services.runtime.database import EVERY_TENANT, Lane
@@ -72,7 +72,7 @@ async def start_api(context: Context) -> Started:
         (points.SERVICE, points.PointsServicer(desk=desk, clock=clock)),
         (programmes.SERVICE, programmes.ProgrammeServicer(desk=ProgrammeDesk(database=database, book=book))),
         (tiers.SERVICE, tiers.TierServicer(desk=TierDesk(database=database, book=book))),
-        (audit.SERVICE, audit.AuditServicer(desk=AuditDesk(database=system, clock=clock))),
+        (audit.SERVICE, audit.AuditServicer(desk=audit.AuditDesk(database=system, books=audit_store, clock=clock))),
         (FEED, Feed(system, context.settings.log_partitions)),
     )
     context.server.mount([Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served])

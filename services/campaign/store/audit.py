@@ -1,8 +1,10 @@
 """campaign's checks over its own rows; on the system role, one tenant at a time, in one snapshot."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
-from services.campaign.domain.audit import Finding
+from services.runtime.audit import Finding
 from services.runtime.database import Connection, raw
 
 # each answers how many rows it looked at, how many break the rule, and the first of those
@@ -170,8 +172,14 @@ _FIGURES: Final = """
 """
 
 
-async def check(connection: Connection, tenant_id: str, name: str) -> Finding:
-    """What one of the checks finds."""
+async def run(
+    connection: Connection, tenant_id: str, names: Sequence[str], *, now: datetime, machine_now: datetime
+) -> list[Finding]:
+    """What the checks find. They look at no clock of ours: the database's own is machine time."""
+    return [await _check(connection, tenant_id, name) for name in names]
+
+
+async def _check(connection: Connection, tenant_id: str, name: str) -> Finding:
     row = await raw(connection).fetchrow(CHECKS[name], tenant_id)
     detail = f"{row['broken']} rows, first {', '.join(row['first'])}" if row["broken"] else ""
     return Finding(check=name, ok=row["broken"] == 0, examined=row["examined"], detail=detail)

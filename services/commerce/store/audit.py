@@ -4,9 +4,10 @@ Each check selects rows `id, broken`. All of them run in one statement and so se
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
-from services.commerce.domain.audit import Finding
+from services.runtime.audit import Finding
 from services.runtime.database import Connection, raw
 
 CHECKS: Final = {
@@ -312,7 +313,9 @@ _FIGURES: Final = """
 """
 
 
-async def run(connection: Connection, tenant_id: str, names: Sequence[str]) -> list[Finding]:
+async def run(
+    connection: Connection, tenant_id: str, names: Sequence[str], *, now: datetime, machine_now: datetime
+) -> list[Finding]:
     """What the checks find, in one statement: all of them see the same moment, whatever is sold meanwhile."""
     if not names:
         return []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from services.loyalty.domain.audit import Finding
+from services.runtime.audit import Finding
 from services.runtime.database import Connection, raw
 
 # both sides of every entry of an account, as (owner, currency, bucket, points)

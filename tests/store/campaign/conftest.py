@@ -19,11 +19,10 @@ from services.campaign.consumer import (
     UsageHandler,
 )
 from services.campaign.domain.codes import CodeKeys
-from services.campaign.servicer.audit import AuditServicer
 from services.campaign.servicer.coupons import CouponServicer
 from services.campaign.servicer.promotions import PromotionServicer
 from services.campaign.servicer.quotes import QuoteServicer
-from services.campaign.usecases.audit import AuditDesk
+from services.campaign.store import audit as audit_store
 from services.campaign.usecases.coupons import CouponDesk
 from services.campaign.usecases.definitions import Definitions
 from services.campaign.usecases.holds import HoldBook, HoldDesk, hold_batcher
@@ -32,6 +31,7 @@ from services.campaign.usecases.quoting import Quoting, lookups
 from services.campaign.usecases.sweeping import Sweeper
 from services.campaign.usecases.usage import UsageRecorder
 from services.console.stack.postgres import drop_database, ensure_database
+from services.runtime.audit import AuditDesk, AuditServicer
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock, SystemClock
 from services.runtime.consumer import Event
@@ -104,7 +104,7 @@ async def campaign(campaign_settings: Settings) -> AsyncIterator[Campaign]:
         promotions=PromotionServicer(desk=PromotionDesk(database=app)),
         quotes=QuoteServicer(quoting=quoting),
         coupons=CouponServicer(desk=coupon_desk, holds=HoldDesk(batcher=holding, clock=clock)),
-        audit=AuditServicer(desk=AuditDesk(database=system)),
+        audit=AuditServicer(desk=AuditDesk(books=audit_store, database=system)),
         usage=UsageHandler(recorder=UsageRecorder(outbox=outbox)),
         members=MembersHandler(),
         sweeper=Sweeper(database=system, book=book),

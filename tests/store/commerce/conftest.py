@@ -10,17 +10,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.commerce.consumer import FulfilmentHandler, MembersHandler
 from services.commerce.convert import events
-from services.commerce.servicer.audit import AuditServicer
 from services.commerce.servicer.catalogue import CatalogueServicer
 from services.commerce.servicer.orders import OrderServicer
 from services.commerce.servicer.pos import PosServicer
 from services.commerce.servicer.stock import StockServicer
 from services.commerce.servicer.suppliers import SettlementServicer, SupplierServicer
+from services.commerce.store import audit as audit_store
 from services.commerce.usecases import saga, sweeping
-from services.commerce.usecases.audit import AuditDesk
 from services.commerce.usecases.shop import Shop
 from services.console.stack.postgres import drop_database, ensure_database
 from services.runtime import tenants
+from services.runtime.audit import AuditDesk, AuditServicer
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock, SystemClock
 from services.runtime.consumer import Event
@@ -275,7 +275,7 @@ class Brand:
         return reply
 
     async def audit(self) -> audit_pb2.AuditResponse:
-        desk = AuditServicer(desk=AuditDesk(database=self.databases.system))
+        desk = AuditServicer(desk=AuditDesk(books=audit_store, database=self.databases.system))
         return await desk.audit(audit_pb2.AuditRequest(), self.office())
 
     async def sweep(self) -> sweeping.Swept:

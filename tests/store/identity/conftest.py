@@ -11,15 +11,14 @@ import pytest_asyncio
 from services.identity import convert
 from services.identity.domain import scopes
 from services.identity.domain.credentials import Keys
-from services.identity.servicer.audit import AuditServicer
 from services.identity.servicer.clients import ClientServicer
 from services.identity.servicer.members import MemberServicer
 from services.identity.servicer.stores import StoreServicer
 from services.identity.servicer.tenants import TenantServicer
 from services.identity.servicer.tokens import TokenServicer
+from services.identity.store import audit as audit_store
 from services.identity.store.attempts import CountedAttempts
 from services.identity.store.members import Members
-from services.identity.usecases.audit import AuditDesk
 from services.identity.usecases.clients import ClientDesk
 from services.identity.usecases.members import MemberDesk, resolver
 from services.identity.usecases.naming import Naming
@@ -29,6 +28,7 @@ from services.identity.usecases.stores import StoreDesk
 from services.identity.usecases.tenants import TenantDesk
 from services.identity.usecases.tokens import TokenDesk, client_lookup
 from services.runtime import log
+from services.runtime.audit import AuditDesk, AuditServicer
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock
 from services.runtime.database import EVERY_TENANT, Connection, Database
@@ -245,7 +245,7 @@ async def identity(identity_settings: Settings, clock: FixedClock) -> AsyncItera
                 database=app, members=rows, naming=naming, outbox=outbox, encode=convert.signed_up_reply
             ),
         ),
-        audit=AuditServicer(desk=AuditDesk(database=system)),
+        audit=AuditServicer(desk=AuditDesk(books=audit_store, database=system)),
         signing=signing,
     )
     await resolving.close()
