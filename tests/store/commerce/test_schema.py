@@ -1,0 +1,240 @@
+"""The migrated schema: what tables.py says, who may do what; and an audit that each shifted cent turns red."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.exc import ProgrammingError
+
+from services.commerce import tables
+from services.commerce.consumer import MembersHandler
+from services.commerce.store import audit
+from services.runtime.consumer import Event
+from services.runtime.database import EVERY_TENANT, Connection, raw
+from services.runtime.ids import MemberId, new_id
+from siyu.commerce.v1 import order_pb2
+from siyu.identity.v1 import events_pb2 as identity_pb2
+from tests.store.commerce.conftest import CARD, NOON, Brand, Databases, line, with_supplier
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
+async def test_tables_are_what_the_migrations_made(databases: Databases) -> None:
+    async def differences(connection: Connection) -> list[object]:
+        def compare(sync: SyncConnection) -> list[object]:
+            ours = set(tables.metadata.tables)
+            context = MigrationContext.configure(
+                sync,
+                opts={
+                    "compare_type": True,
+                    "include_name": lambda name, kind, _parents: kind != "table" or name in ours,
+                },
+            )
+            return list(compare_metadata(context, tables.metadata))
+
+        return await connection.run_sync(compare)
+
+    assert await databases.system.read(EVERY_TENANT, differences) == []
+
+
+async def test_every_table_of_a_tenant_is_guarded(databases: Databases) -> None:
+    async def unguarded(connection: Connection) -> set[str]:
+        rows = await raw(connection).fetch("""
+            SELECT c.relname FROM pg_class c
+            WHERE c.relnamespace = 'commerce'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+              AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+        """)
+        return {row["relname"] for row in rows}
+
+    assert await databases.system.read(EVERY_TENANT, unguarded) == {
+        "alembic_version",
+        "cursors",
+        "leases",
+        "log_heads",
+        "log_readers",
+        "relay_horizon",
+    }
+
+
+@pytest.mark.parametrize("table", tables.LEDGERS)
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET tenant_id = tenant_id"])
+async def test_a_ledger_is_only_added_to(brand: Brand, table: str, statement: str) -> None:
+    async def work(connection: Connection) -> None:
+        await raw(connection).execute(statement.format(table))
+
+    for database in (brand.databases.app, brand.databases.system):
+        with pytest.raises((asyncpg.InsufficientPrivilegeError, ProgrammingError)):
+            await database.run(brand.tenant_id, work)
+
+
+async def test_stock_cannot_be_oversold_past_the_code(brand: Brand) -> None:
+    async def work(connection: Connection) -> None:
+        await raw(connection).execute(
+            "UPDATE stock SET reserved = on_hand + 1 WHERE tenant_id = $1::uuid AND sku = 'TEA'", brand.tenant_id
+        )
+
+    with pytest.raises(asyncpg.CheckViolationError, match="stock_not_oversold"):
+        await brand.databases.app.run(brand.tenant_id, work)
+
+
+async def test_hot_statements_use_their_indexes_though_nothing_was_analysed(brand: Brand) -> None:
+    for _ in range(6):
+        await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 100), line("2", "RICE", 1, 100))))
+
+    async def scans(connection: Connection) -> dict[str, int]:
+        await raw(connection).execute("SELECT pg_stat_force_next_flush()")
+        rows = await raw(connection).fetch(
+            "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname = ANY($1::text[])",
+            ["stock", "orders", "order_lines", "products", "stock_holds"],
+        )
+        return {row["relname"]: row["seq_scan"] for row in rows}
+
+    before = await brand.databases.app.run(brand.tenant_id, scans)
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "RICE", 40, 100))))).order
+    for _ in range(20):
+        await brand.sell(brand.sale(brand.basket(line("1", "RICE", 4, 100))))
+        await brand.refund(order.order_id, {"1": 1})
+    assert await brand.databases.app.run(brand.tenant_id, scans) == before
+
+
+# --- following identity ---
+
+
+async def follow(brand: Brand, type_: str, payload: bytes) -> None:
+    event = Event(
+        id=new_id(),
+        type=type_,
+        tenant_id=brand.tenant_id,
+        aggregate_type="member",
+        aggregate_id=new_id(),
+        version=1,
+        occurred_at=NOON,
+        posted_at=NOON,
+        payload=payload,
+        trace="",
+    )
+
+    async def handle(connection: Connection) -> None:
+        await MembersHandler().handle(connection, [event], brand.office())
+
+    await brand.databases.app.run(brand.tenant_id, handle)
+
+
+async def merge(brand: Brand, merged: str, survivor: str) -> None:
+    message = identity_pb2.MemberMerged(merge_id=new_id(), member_id=survivor, merged_member_id=merged)
+    await follow(brand, "identity.MemberMerged", message.SerializeToString())
+
+
+async def test_a_merged_members_orders_are_listed_with_the_survivors(brand: Brand) -> None:
+    ids = []
+    members = [MemberId(new_id()) for _ in range(3)]
+    for member_id in members:
+        brand.peers.members.cards[CARD] = member_id
+        ids.append((await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 100))))).order.order_id)
+
+    async def listed(member_id: str) -> list[str]:
+        request = order_pb2.ListOrdersRequest(member_id=member_id)
+        return [order.order_id for order in (await brand.orders.list_orders(request, brand.office())).orders]
+
+    await merge(brand, members[2], members[1])
+    await merge(brand, members[1], members[0])
+    assert sorted(await listed(members[0])) == sorted(ids)
+    # the events keep the member they came with
+    order = (await brand.order(ids[2])).member_id
+    assert order == members[2]
+
+
+async def test_a_tenants_clock_is_followed(brand: Brand) -> None:
+    message = identity_pb2.TenantChanged(
+        tenant_id=brand.tenant_id, time_zone="Asia/Tokyo", currency_code="JPY", version=2**40
+    )
+    await follow(brand, "identity.TenantChanged", message.SerializeToString())
+    brand.shop.tenants.forget(brand.tenant_id)
+    tenant = await brand.shop.tenants.get(brand.tenant_id)
+    assert (tenant.time_zone, tenant.currency_code, tenant.test_clock_at) == ("Asia/Tokyo", "JPY", None)
+
+
+# --- the audit ---
+
+
+@pytest.mark.parametrize(
+    ("statement", "checks"),
+    [
+        pytest.param(
+            "UPDATE stock SET on_hand = on_hand + 1 WHERE tenant_id = $1::uuid AND sku = 'TEA'",
+            ["commerce.stock_lines_sum_to_stock"],
+            id="a unit too many",
+        ),
+        pytest.param(
+            "UPDATE stock SET reserved = reserved + 1 WHERE tenant_id = $1::uuid AND sku = 'TEA'",
+            ["commerce.reservations_sum_to_reserved"],
+            id="a unit that nobody reserved",
+        ),
+        pytest.param(
+            "UPDATE order_lines SET net_minor = net_minor - 1 WHERE tenant_id = $1::uuid AND line_no = 0",
+            ["commerce.lines_sum_to_orders", "commerce.settlement_is_what_was_paid", "commerce.shares_sum_to_lines"],
+            id="a cent off a line",
+        ),
+        pytest.param(
+            "UPDATE order_payments SET amount_minor = amount_minor + 1 WHERE tenant_id = $1::uuid",
+            ["commerce.payments_sum_to_orders", "commerce.tenders_sum_to_payments"],
+            id="a cent in the till",
+        ),
+        pytest.param(
+            "UPDATE order_lines SET refunded_quantity = 1 WHERE tenant_id = $1::uuid AND line_no = 2",
+            ["commerce.refunds_sum_to_lines"],
+            id="a unit that was never refunded",
+        ),
+        pytest.param(
+            "UPDATE order_steps SET state = 3, due_at = now() - interval '1 hour' WHERE tenant_id = $1::uuid",
+            ["commerce.sagas_are_resolved"],
+            id="a hold left open",
+        ),
+        pytest.param(
+            "UPDATE stock_holds SET state = 'voided' WHERE tenant_id = $1::uuid",
+            ["commerce.reservations_follow_orders"],
+            id="a reservation that went back though it was sold",
+        ),
+        pytest.param(
+            "UPDATE supplier_orders SET state = 6 WHERE tenant_id = $1::uuid",
+            ["commerce.unshipped_units_are_refunded"],
+            id="a supplier timed out and nobody was refunded",
+        ),
+        pytest.param(
+            "UPDATE supplier_orders SET accept_by = accept_by - interval '9 days' WHERE tenant_id = $1::uuid",
+            ["commerce.no_supplier_order_is_overdue"],
+            id="a supplier that nobody timed out",
+        ),
+        pytest.param(
+            "DELETE FROM supplier_order_lines WHERE tenant_id = $1::uuid",
+            ["commerce.supplier_lines_are_asked_for"],
+            id="a supplier that nobody asked",
+        ),
+    ],
+)
+async def test_the_audit_turns_red(brand: Brand, statement: str, checks: Sequence[str]) -> None:
+    await with_supplier(brand)
+    brand.peers.points.balances[brand.member_id] = 100
+    basket = brand.basket(line("1", "ROSE", 2, 1000), line("2", "TEA", 2, 500), line("3", "CUP", 2, 300), burn=100)
+    order = (await brand.sell(brand.sale(basket))).order
+    await brand.fulfil()
+    await brand.refund(order.order_id, {"2": 1})
+    await brand.audited()
+
+    async def tamper(connection: Connection) -> None:
+        await raw(connection).execute(statement, brand.tenant_id)
+
+    await brand.databases.app.run(brand.tenant_id, tamper)
+    red = sorted(finding.check for finding in (await brand.audit()).findings if not finding.ok)
+    assert red == checks
+
+
+async def test_a_prefix_that_names_nothing_is_cheap(brand: Brand) -> None:
+    from services.commerce.store import audit as audit_store
+    from services.runtime.audit import AuditDesk
+
+    audited = await AuditDesk(books=audit_store, database=brand.databases.system).audit(brand.office(), prefix="-")
+    assert (audited.findings, audited.figures) == ((), {})
+    assert all(name.startswith("commerce.") for name in audit.CHECKS)
