@@ -40,6 +40,8 @@ from services.runtime.ids import MemberId, Sku, StoreId, SupplierId
 
 NOBODY: Final = MemberId("")
 POS_SCOPE: Final = "commerce.pos.sell"
+MAX_LINE_MINOR: Final = 1_000_000_000_000
+"""As in the contract: what a till may send as a line's price."""
 MAX_AHEAD: Final = timedelta(days=1)
 """A till's clock runs ahead, and a test clock stands still while its day goes on; more than this is a mistake."""
 
@@ -272,11 +274,14 @@ def _shelf_of(line: BasketLine, goods: Goods) -> int:
     if line.price_source is PriceSource.POS:
         return line.shelf_minor
     product = goods.products.get(line.sku)
-    return shelf_price(
+    shelf_minor = shelf_price(
         goods.list_prices.get(line.sku, 0),
         quantity=line.quantity,
         price_quantity=1 if product is None else product.price_quantity,
     )
+    if shelf_minor > MAX_LINE_MINOR:
+        raise Invalid(f"{line.quantity} units of {line.sku!r} cost more than a line can", field="basket.lines")
+    return shelf_minor
 
 
 def _to_quote(line: BasketLine, goods: Goods, shelf_minor: int) -> QuoteLine:

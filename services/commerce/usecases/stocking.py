@@ -77,8 +77,10 @@ async def set_prices(shop: Shop, call: Call, prices: Sequence[ListPrice], once: 
 async def post_document(shop: Shop, call: Call, document: StockDocument, once: Once[str]) -> bytes:
     """Posts a receipt, a count or an adjustment, all or none; the encoded document id.
 
-    Raises UnknownProduct, StockBelowReserved, Invalid for a quantity that the kind does not take.
+    Raises NotAllowed for another store's stock, UnknownProduct, StockBelowReserved, Invalid for a quantity that the
+    kind does not take.
     """
+    call.actor.check_store(document.store_id)
     skus = [sku for sku, _ in document.lines]
     check_unique(skus, field="lines")
 

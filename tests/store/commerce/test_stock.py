@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.runtime.errors import Invalid, Missing, Refused
+from services.runtime.errors import Invalid, Missing, NotAllowed, Refused
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import catalogue_pb2
 from tests.store.commerce.conftest import Brand, line
@@ -84,3 +84,21 @@ async def test_products_change_and_are_read(brand: Brand) -> None:
     with pytest.raises(Missing) as refused:
         await brand.goods(catalogue_pb2.Product(sku="X", display_name="X", supplier_id="nobody"))
     assert refused.value.reason == "SUPPLIER_NOT_FOUND"
+
+
+async def test_a_store_posts_its_own_documents_only(brand: Brand) -> None:
+    request = catalogue_pb2.PostDocumentRequest(
+        request_id=new_id(),
+        kind=RECEIPT,
+        store_id="S1",
+        lines=[catalogue_pb2.StockDocumentLine(sku="TEA", quantity=5)],
+    )
+    with pytest.raises(NotAllowed):
+        await brand.stock.post_document(request, brand.call(store="S2"))
+    await brand.stock.post_document(request, brand.call(store="S1"))
+
+
+async def test_a_line_has_an_upper_end(brand: Brand) -> None:
+    await brand.list_price("TEA", 10**12)
+    with pytest.raises(Invalid):
+        await brand.sell(brand.sale(brand.basket(line("1", "TEA", 2))))

@@ -229,7 +229,8 @@ class StockServiceServicer:
     def PostDocument(self, request, context):
         """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION).
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED)
+        for another store's stock.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

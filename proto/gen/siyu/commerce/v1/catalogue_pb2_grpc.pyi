@@ -118,7 +118,8 @@ class StockServiceStub:
     PostDocument: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.PostDocumentRequest, _catalogue_pb2.PostDocumentResponse]
     """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION).
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED)
+    for another store's stock.
     """
     GetStock: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]
     """Reads a SKU's stock in one location."""
@@ -133,7 +134,8 @@ class StockServiceAsyncStub(StockServiceStub):
     PostDocument: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.PostDocumentRequest, _catalogue_pb2.PostDocumentResponse]  # type: ignore[assignment]
     """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION).
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED)
+    for another store's stock.
     """
     GetStock: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]  # type: ignore[assignment]
     """Reads a SKU's stock in one location."""
@@ -151,7 +153,8 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalogue_pb2.PostDocumentResponse, _abc.Awaitable[_catalogue_pb2.PostDocumentResponse]]:
         """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION).
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED)
+        for another store's stock.
         """
 
     @_abc_1.abstractmethod
