@@ -1,13 +1,14 @@
-"""The end of a day: the test clock moves, and everybody has heard of it before the next day begins."""
+"""The end of a day: all that was sold is posted, the test clock moves, and everybody has heard of it."""
 
 import asyncio
 import time
+from collections.abc import Mapping
 from datetime import date
 
+from services.console.audit import CONSUMERS, Consumer
 from services.console.demo.calls import Caller, Wire
 from services.console.demo.opening import stamp
 from services.console.demo.seed import late_evening
-from services.runtime.settings import SERVICES
 from siyu.common.v1 import audit_pb2, audit_pb2_grpc
 from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
 
@@ -25,12 +26,28 @@ class NeverHeard(Exception):
 
 
 class DayEnd:
-    """Moves the brand's clock day by day."""
+    """Waits for who follows by event, and moves the brand's clock day by day."""
 
     def __init__(self, wire: Wire, admin: Caller) -> None:
         """`admin` may move the clock and read where consumers stand."""
         self._wire = wire
         self._admin = admin
+
+    async def caught_up(self) -> None:
+        """Returns when every consumer of commerce's log has come to the end that the log has now."""
+        heads = {head.partition: head.seq for head in (await self._positions("commerce")).log}
+        deadline = time.monotonic() + HEARD_WITHIN_S
+        for consumer in CONSUMERS:
+            while consumer.producer == "commerce" and await self._is_behind(consumer, heads):
+                await _patiently(deadline, f"{consumer} has not come to the end of the log")
+
+    async def _is_behind(self, consumer: Consumer, heads: Mapping[int, int]) -> bool:
+        at = {
+            position.partition: position.seq
+            for position in (await self._positions(consumer.service)).positions
+            if position.producer == consumer.producer and position.queue == consumer.queue
+        }
+        return any(at.get(partition, 0) < seq for partition, seq in heads.items())
 
     async def move_to(self, day: date) -> None:
         """Sets the clock to the evening of `day` and returns when every service follows.
@@ -56,21 +73,12 @@ class DayEnd:
         return all(finding.ok for answer in answers for finding in answer.findings)
 
     async def _heard(self, *, more_than: int) -> bool:
-        heads = {head.partition: head for head in (await self._positions("identity")).log}
-        if sum(head.events_total for head in heads.values()) <= more_than:
+        log = (await self._positions("identity")).log
+        if sum(head.events_total for head in log) <= more_than:
             return False
-        for service in SERVICES:
-            if service == "identity":
-                continue
-            answer = await self._positions(service)
-            at = {
-                position.partition: position.seq
-                for position in answer.positions
-                if position.producer == "identity" and position.queue == "members"
-            }
-            if any(at.get(partition, 0) < head.seq for partition, head in heads.items()):
-                return False
-        return True
+        heads = {head.partition: head.seq for head in log}
+        followers = [consumer for consumer in CONSUMERS if consumer.producer == "identity"]
+        return not any([await self._is_behind(consumer, heads) for consumer in followers])
 
     async def _positions(self, service: str) -> audit_pb2.AuditResponse:
         return await self._ask(service, NO_CHECK)

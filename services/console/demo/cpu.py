@@ -30,12 +30,19 @@ def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
         return {}
     names = {pid: name for name, pid in pids.items()}
     spent: dict[str, float] = defaultdict(float)
-    for pid, (_, used) in own.items():
-        above = pid
-        while above in own and above not in names:
-            above, _ignored = own[above]
-        if above in names:
-            spent[names[above]] += used
+    for pid, (_, seconds) in own.items():
+        above = _first_named(pid, own, names)
+        if above is not None:
+            spent[names[above]] += seconds
     times = os.times()
     spent[OURSELVES] = times.user + times.system
     return dict(spent)
+
+
+def _first_named(pid: int, own: Mapping[int, tuple[int, float]], names: Mapping[int, str]) -> int | None:
+    """The process itself, or the nearest above it that has a name."""
+    while pid in own:
+        if pid in names:
+            return pid
+        pid = own[pid][0]
+    return None

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any, Self
@@ -85,7 +86,7 @@ class Replay:
         for number, intent in enumerate(self.plan.refunds):
             self._refunds[intent.when].append((intent, number))
         self._households: dict[int, int] = {}
-        self._unsettled: deque[int] = deque()
+        self._latest: deque[int] = deque(maxlen=TILLS_AT_ONCE)
         self._late: list[Basket] = []
         self._discounts: dict[int, dict[int, int]] = {}
 
@@ -118,8 +119,8 @@ class Replay:
         progress.advance(len(late))
         online = [basket for basket in baskets if basket.basket_id not in self.plan.offline]
         await self._visit(self._visits(day, online), progress)
-        await self._settle_all()
-        await self.suppliers.evening(day, self._requests([*uploaded, *online]))
+        answered = await self.suppliers.evening(day, self._requests([*uploaded, *online]))
+        await self._settle_all([*self._latest, *answered])
 
     def _visits(self, day: date, baskets: list[Basket]) -> deque[Visit]:
         visits: dict[int, Visit] = defaultdict(Visit)
@@ -156,22 +157,23 @@ class Replay:
             progress.advance()
             unsettled = basket.basket_id
         if unsettled is not None:
-            self._unsettled.append(unsettled)
+            self._latest.append(unsettled)
 
     async def _settle(self, basket_id: int | None) -> None:
         if basket_id is not None:
             await self.tills.settle(basket_id)
 
-    async def _settle_all(self) -> None:
-        """The barrier before the suppliers and the clock: nothing of the day is still on its way."""
+    async def _settle_all(self, latest: Sequence[int]) -> None:
+        """The barrier before the clock moves: nothing of the day is still on its way.
 
-        async def some() -> None:
-            while self._unsettled:
-                await self.tills.settle(self._unsettled.popleft())
-
+        Events get their numbers when all older transactions have ended. The newest transaction belongs to one of those
+        that finished last, as many as run at once: when these are settled, all others have their numbers, and what is
+        left is to wait for the consumers to come to the end of the log.
+        """
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(TILLS_AT_ONCE, len(self._unsettled))):
-                group.create_task(some())
+            for basket_id in set(latest):
+                group.create_task(self.tills.settle(basket_id))
+        await self.day_end.caught_up()
 
     async def _upload(self, late: list[Basket]) -> list[Basket]:
         """Yesterday's off-line sales, store by store; each batch is sent twice, as after a link that broke again."""
@@ -183,8 +185,8 @@ class Replay:
             for first in range(0, len(own), SALES_AN_UPLOAD):
                 await self._upload_batch(own[first : first + SALES_AN_UPLOAD])
             uploaded += own
-        for basket in uploaded:
-            await self.tills.settle(basket.basket_id)
+        if uploaded:
+            await self._settle_all([uploaded[-1].basket_id])
         return uploaded
 
     async def _upload_batch(self, batch: list[Basket]) -> None:

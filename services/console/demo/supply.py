@@ -1,7 +1,7 @@
 """The suppliers' side: in the evening each answers what it was asked that day, and sends its parcels, some late."""
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -42,25 +42,30 @@ class Suppliers:
     answers: Counter[str] = field(default_factory=Counter)
     late: dict[date, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
-    async def evening(self, day: date, requests: Sequence[Request]) -> None:
-        """Answers the day's requests, a household's one after the other, and ships what was promised for today."""
+    async def evening(self, day: date, requests: Sequence[Request]) -> list[int]:
+        """Answers the day's requests, a household's one after the other, and ships what was promised for today.
+
+        Returns the baskets that were answered last, as many as are answered at once.
+        """
         asked = await self._asked(requests)
         households: dict[int, list[Request]] = defaultdict(list)
         for request in requests:
             households[request.household_id].append(request)
+        latest: deque[int] = deque(maxlen=HOUSEHOLDS_AT_ONCE)
         room = asyncio.Semaphore(HOUSEHOLDS_AT_ONCE)
 
         async def answer_all(own: list[Request]) -> None:
             async with room:
                 for request in own:
                     await self._answer(request, asked[request.basket_id, request.supplier_id], day)
-                    await self.tills.settle(request.basket_id)
+                    latest.append(request.basket_id)
 
         async with asyncio.TaskGroup() as group:
             for own in households.values():
                 group.create_task(answer_all(own))
         for supplier_id, supplier_order_id in self.late.pop(day, []):
             await self._ship(supplier_id, supplier_order_id)
+        return list(latest)
 
     async def _asked(self, requests: Sequence[Request]) -> dict[tuple[int, str], str]:
         """The supplier orders of the requests, by basket and supplier; waits until all have come."""
