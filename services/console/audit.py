@@ -226,7 +226,7 @@ def show(findings: Sequence[Finding], *, tenant_id: str, console: Console) -> No
     """Prints the findings, and the verdict last."""
     table = Table(title=f"Audit of tenant {tenant_id}", title_justify="left")
     table.add_column("where")
-    table.add_column("check")
+    table.add_column("check", no_wrap=True)
     table.add_column("rows", justify="right")
     table.add_column("", justify="center")
     table.add_column("detail", overflow="fold")

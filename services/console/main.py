@@ -21,6 +21,7 @@ from services.runtime.migrations import migrate as migrate_service
 from services.runtime.settings import SERVICES, Settings
 
 INTERRUPTED = 130
+WIDTH_OF_A_FILE = 160
 
 app = typer.Typer(
     name="siyu",
@@ -31,7 +32,8 @@ app = typer.Typer(
 )
 gate = typer.Typer(help="What a rollout would break.", no_args_is_help=True)
 app.add_typer(gate, name="gate")
-console = Console(highlight=False)
+# Into a file or a pipe, tables are as wide as they need, and not as a terminal that isn't there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
 
 @app.command()
