@@ -93,6 +93,27 @@ async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) ->
 
     Raises what the peers refuse, OutOfStock, TotalChanged; then nothing is held.
     """
+    try:
+        return await _place(shop, call, placing, once)
+    except DomainError as refusal:
+        return await told(shop, once, refusal)
+
+
+async def told(shop: Shop, once: Once[Placed], refusal: DomainError) -> bytes:
+    """Raises the refusal, kept as the answer to its request id wherever on the way it arose.
+
+    A delayed duplicate must not succeed after the caller was told no. One that was answered before is answered so again.
+    """
+    if not refusal.storable or refusal.reason == REQUEST_ID_REUSED:
+        raise refusal
+
+    async def refuse(_connection: Connection) -> Placed:
+        raise refusal
+
+    return await once.run(shop.database, refuse)
+
+
+async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -> bytes:
     basket = placing.basket
     check_basket(call, basket, occurred_at=placing.occurred_at)
     order_id = order_id_of(call.tenant_id, call.client_id, FAMILY, once.request_id, sold_at=placing.occurred_at)
@@ -119,9 +140,10 @@ async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) ->
         if not wanted:
             return await once.run(shop.database, book)
         await shop.database.run(call.tenant_id, book, timeout_s=call.remaining_s())
-    else:
-        check_same_request(known, once.fingerprint)
-    return await _hold_and_answer(shop, call, order_id, once)
+        return await _hold_and_answer(shop, call, order, wanted, once=once)
+    check_same_request(known, once.fingerprint)
+    stored, wanted = await saga_of(shop, call, order_id)
+    return await _hold_and_answer(shop, call, stored.order, wanted, once=once)
 
 
 async def pay(shop: Shop, call: Call, order_id: OrderId, payments: Sequence[Payment], once: Once[Order]) -> bytes:
@@ -260,11 +282,13 @@ async def saga_of(shop: Shop, call: Call, order_id: OrderId) -> tuple[Stored, tu
     return await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
 
 
-async def _hold_and_answer(shop: Shop, call: Call, order_id: OrderId, once: Once[Placed]) -> bytes:
-    stored, wanted = await saga_of(shop, call, order_id)
-    if stored.order.state is OrderState.PENDING_PAYMENT:
+async def _hold_and_answer(
+    shop: Shop, call: Call, order: Order, wanted: Sequence[Step], *, once: Once[Placed]
+) -> bytes:
+    order_id = order.order_id
+    if order.state is OrderState.PENDING_PAYMENT:
         try:
-            await saga.hold_all(shop, call, wanted, stored.order)
+            await saga.hold_all(shop, call, wanted, order)
         except DomainError as failure:
             if saga.is_refusal(failure):
                 await undo(shop, call, order_id, failure)

@@ -56,6 +56,8 @@ async def sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> by
         except SaleRace:
             # the same sale came twice at this moment; the other is there now
             continue
+        except DomainError as refusal:
+            return await placing.told(shop, once, refusal)
     raise SaleRace
 
 

@@ -1,6 +1,7 @@
 """The till's one call: what it writes, what it answers twice, and what a broken link leaves behind."""
 
 import asyncio
+import random
 
 import pytest
 
@@ -284,4 +285,41 @@ async def test_a_coupon_is_used_once_by_twenty_tills(brand: Brand) -> None:
     sold = [outcome for outcome in outcomes if isinstance(outcome, order_pb2.SellResponse)]
     assert len([each for each in sold if each.order.discount_minor]) == 1
     assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} <= {"COUPON_HELD"}
+    await brand.audited()
+
+
+async def test_a_refusal_of_a_peer_is_kept_as_well(brand: Brand) -> None:
+    sale, request_id = brand.sale(brand.basket(line("1", "TEA", 1, 500))), new_id()
+    member_id = brand.peers.members.cards.pop(CARD)
+    with pytest.raises(Missing):
+        await brand.sell(sale, request_id=request_id)
+    brand.peers.members.cards[CARD] = member_id
+    with pytest.raises(Missing):
+        await brand.sell(sale, request_id=request_id)
+    assert (await brand.sell(sale)).order.state == PAID
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_call_that_dies_at_any_moment_is_finished_by_its_repetition(brand: Brand, seed: int) -> None:
+    chance = random.Random(seed)
+    await brand.receive({"TEA": 1000})
+    brand.peers.points.balances[brand.member_id] = 10_000
+    for round_ in range(12):
+        brand.peers.offers.coupons[f"C{round_}"] = (new_id(), 50)
+        basket = brand.basket(line("1", "TEA", 2, 1000), burn=100, codes=[f"C{round_}"])
+        sale, request_id = brand.sale(basket), new_id()
+        for _ in range(chance.randrange(1, 4)):
+            dying = asyncio.create_task(brand.sell(sale, request_id=request_id))
+            await asyncio.sleep(chance.uniform(0.0, 0.05))
+            dying.cancel()
+            await asyncio.gather(dying, return_exceptions=True)
+        sold = await brand.sell(sale, request_id=request_id)
+        assert (sold.order.state, sold.order.net_minor, sold.order.burnt_points) == (PAID, 950, 100)
+    await brand.resume()
+    assert brand.peers.points.balances[brand.member_id] == 10_000 - 12 * 100
+    assert {*brand.peers.points.holds.states.values(), *brand.peers.offers.holds.states.values()} == {
+        HoldState.CAPTURED
+    }
+    assert await brand.on_hand("TEA") == (1010 - 24, 0)
+    assert len([name for name, _ in await brand.events() if name == "commerce.OrderPaid"]) == 12
     await brand.audited()
