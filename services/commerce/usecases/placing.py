@@ -102,7 +102,7 @@ async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) ->
 async def told(shop: Shop, once: Once[Placed], refusal: DomainError) -> bytes:
     """Raises the refusal, kept as the answer to its request id wherever on the way it arose.
 
-    A delayed duplicate must not succeed after the caller was told no. One that was answered before is answered so again.
+    A delayed duplicate must not succeed after the caller was told no; one that was answered before gets that answer.
     """
     if not refusal.storable or refusal.reason == REQUEST_ID_REUSED:
         raise refusal
