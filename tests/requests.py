@@ -28,6 +28,8 @@ FILES = {
 # candidates for a string with a pattern, tried in this order
 SAMPLES = ("sample", "Sample-1", "1", "50", "CNY", "2017-03-06", "identity.read", "")
 TOO_LONG = 25_000
+LATEST = Timestamp(seconds=7_258_118_399, nanos=999_999_999)
+"""The last moment of the year 2199."""
 # beyond the calendar, before and after business, and fractions that are none
 TIMES = (
     Timestamp(seconds=2**62),
@@ -155,6 +157,43 @@ def _entered(holder: Message, field: FieldDescriptor) -> Message:
     return items[0]  # type: ignore[no-any-return]
 
 
+def largest(rpc: Rpc) -> Message:
+    """A request that passes the contract's validation with every number, list and time as large as it may be."""
+    request = message_factory.GetMessageClass(rpc.method.input_type)()
+    _enlarge(request, depth=0)
+    return request
+
+
+def _enlarge(message: Message, *, depth: int) -> None:
+    fill(message, depth=depth)
+    for field in message.DESCRIPTOR.fields:
+        rules = rules_of(field)
+        oneof = field.containing_oneof
+        if oneof is not None and len(oneof.fields) > 1 and field.message_type is not None:
+            # the first of a oneof stays as it was filled
+            continue
+        if field.is_repeated:
+            items = getattr(message, field.name)
+            if field.message_type is not None:
+                del items[:]
+                _enlarge(items.add(), depth=depth + 1)
+            continue
+        if field.message_type is Timestamp.DESCRIPTOR:
+            getattr(message, field.name).CopyFrom(LATEST)
+        elif field.message_type is not None:
+            _enlarge(getattr(message, field.name), depth=depth + 1)
+        elif (kind := rules.WhichOneof("type")) in {"int32", "int64"}:
+            most = 2**31 - 1 if kind == "int32" else 2**63 - 1
+            number = getattr(rules, kind)
+            setattr(message, field.name, number.lte if number.HasField("lte") else most)
+        elif field.type == FieldDescriptor.TYPE_STRING and not rules.string.uuid and field.name != "page_token":
+            longest = "x" * (rules.string.max_len or 64)
+            if not rules.string.pattern or re.search(rules.string.pattern, longest):
+                setattr(message, field.name, longest)
+        elif field.type == FieldDescriptor.TYPE_BOOL:
+            setattr(message, field.name, True)
+
+
 def rules_of(field: FieldDescriptor) -> validate_pb2.FieldRules:
     return field.GetOptions().Extensions[validate_pb2.field]
 
@@ -256,6 +295,8 @@ def _value(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> object:
             return "" if rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE else new_id()
         if field.name in {"request_id", "hold_id"}:
             return new_id()
+        if field.name == "page_token":
+            return ""
         least = string.min_len
         return next(
             each

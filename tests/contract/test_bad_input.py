@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from services.runtime.errors import Invalid
 from services.runtime.server import check_valid
-from tests.requests import Rpc, malformed, out_of_bounds, rpcs, unruled, well_formed
+from tests.requests import Rpc, largest, malformed, out_of_bounds, rpcs, unruled, well_formed
 
 UNARY = [rpc for rpc in rpcs() if rpc.is_unary]
 
@@ -17,6 +17,11 @@ UNARY = [rpc for rpc in rpcs() if rpc.is_unary]
 @pytest.mark.parametrize("rpc", rpcs(), ids=str)
 def test_a_well_formed_request_passes(rpc: Rpc) -> None:
     check_valid(well_formed(rpc))
+
+
+@pytest.mark.parametrize("rpc", rpcs(), ids=str)
+def test_the_largest_request_passes(rpc: Rpc) -> None:
+    check_valid(largest(rpc))
 
 
 @pytest.mark.parametrize("rpc", UNARY, ids=str)

@@ -57,6 +57,7 @@ class Shop:
     till: Caller
     other_till: Caller
     supplier: Caller
+    platform: Caller
     cards: list[str] = field(default_factory=list)
     _sales: int = 0
 
@@ -156,18 +157,27 @@ async def open_shop(
 ) -> Shop:
     """Makes the brand on a running stack."""
     wire = Wire(stack.addresses)
+    platform = Caller(client_id="platform:tests", secret=stack.client_secret("platform:tests"))
     made = await wire.call(
         wire.stub(tenant_pb2_grpc.TenantServiceStub).CreateTenant,
         tenant_pb2.CreateTenantRequest(
             request_id=new_id(), code=code or f"shop-{new_id()[-12:]}", display_name="Shop", currency_code="CNY",
             test_clock_at=at(clock_at) if clock_at else None,
         ),
-        caller=Caller(client_id="platform:tests", secret=stack.client_secret("platform:tests")),
+        caller=platform,
     )  # fmt: skip
     admin = Caller(client_id=made.admin_client_id, secret=made.admin_client_secret)
     tenant_id = made.tenant.tenant_id
     nobody = Caller(client_id="", secret="")
-    shop = Shop(wire=wire, tenant_id=tenant_id, admin=admin, till=nobody, other_till=nobody, supplier=nobody)
+    shop = Shop(
+        wire=wire,
+        tenant_id=tenant_id,
+        admin=admin,
+        till=nobody,
+        other_till=nobody,
+        supplier=nobody,
+        platform=platform,
+    )
     await _furnish(shop, return_window_days=return_window_days, now=clock_at or datetime.now(UTC))
     shop.till = await client(shop, rule_pb2.ACTOR_KIND_POS, store_id=STORE)
     shop.other_till = await client(shop, rule_pb2.ACTOR_KIND_POS, store_id=OTHER_STORE)

@@ -177,6 +177,8 @@ class TierServiceServicer:
 
     def GetTier(self, request, context):
         """The member's tier, its counters within the window, and what the next tier lacks.
+
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -95,7 +95,10 @@ class TierServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TierServiceAsyncStub: ...
     GetTier: _grpc.UnaryUnaryMultiCallable[_programme_pb2.GetTierRequest, _programme_pb2.GetTierResponse]
-    """The member's tier, its counters within the window, and what the next tier lacks."""
+    """The member's tier, its counters within the window, and what the next tier lacks.
+
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
+    """
     ListTierChanges: _grpc.UnaryUnaryMultiCallable[_programme_pb2.ListTierChangesRequest, _programme_pb2.ListTierChangesResponse]
     """The member's tier changes, newest first, each with its reason and figures."""
 
@@ -105,7 +108,10 @@ class TierServiceAsyncStub(TierServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTier: _aio.UnaryUnaryMultiCallable[_programme_pb2.GetTierRequest, _programme_pb2.GetTierResponse]  # type: ignore[assignment]
-    """The member's tier, its counters within the window, and what the next tier lacks."""
+    """The member's tier, its counters within the window, and what the next tier lacks.
+
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
+    """
     ListTierChanges: _aio.UnaryUnaryMultiCallable[_programme_pb2.ListTierChangesRequest, _programme_pb2.ListTierChangesResponse]  # type: ignore[assignment]
     """The member's tier changes, newest first, each with its reason and figures."""
 
@@ -118,7 +124,10 @@ class TierServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _programme_pb2.GetTierRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_programme_pb2.GetTierResponse, _abc.Awaitable[_programme_pb2.GetTierResponse]]:
-        """The member's tier, its counters within the window, and what the next tier lacks."""
+        """The member's tier, its counters within the window, and what the next tier lacks.
+
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
+        """
 
     @_abc_1.abstractmethod
     def ListTierChanges(
