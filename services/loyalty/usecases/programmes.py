@@ -1,5 +1,6 @@
 """Programmes in force, and the numbers of their classes of points."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from services.runtime.errors import Invalid
 from services.runtime.idempotency import Once
 
 CACHED_S = 1.0
+LOAD_TIMEOUT_S = 5.0
 MAX_CACHED = 10_000
 
 _ClassKey = tuple[str, str, str, str, str]
@@ -30,19 +32,16 @@ class ProgrammeBook:
 
     database: Database
     _versions: dict[tuple[str, str], _Cached] = field(default_factory=dict)
+    _loading: dict[tuple[str, str], "asyncio.Task[_Cached]"] = field(default_factory=dict)
     _classes: dict[_ClassKey, int] = field(default_factory=dict)
 
     async def in_force(self, call: Call, point_currency: str, at: datetime) -> Version:
         """The version in force at `at`. Raises ProgrammeNotFound."""
-        key = (call.tenant_id, point_currency)
-        cached = self._versions.get(key)
+        cached = self._versions.get((call.tenant_id, point_currency))
         if cached is None or cached.until < time.monotonic():
-            cached = _Cached(await self._load(call, point_currency), time.monotonic() + CACHED_S)
-            if not cached.versions:
-                raise ProgrammeNotFound(point_currency)
-            if len(self._versions) >= MAX_CACHED:
-                self._versions.clear()
-            self._versions[key] = cached
+            cached = await self._refreshed(call, point_currency)
+        if not cached.versions:
+            raise ProgrammeNotFound(point_currency)
         # what happened before the first version is judged by it
         version = in_force(cached.versions, at) or in_force(cached.versions[:1], call.now)
         if version is None:
@@ -68,11 +67,33 @@ class ProgrammeBook:
         """Drops what is cached of a programme, after this process published a version."""
         self._versions.pop((tenant_id, point_currency), None)
 
-    async def _load(self, call: Call, point_currency: str) -> tuple[Version, ...]:
-        async def work(connection: Connection) -> tuple[Version, ...]:
-            return await programmes.versions(connection, call.tenant_id, point_currency)
+    async def _refreshed(self, call: Call, point_currency: str) -> _Cached:
+        """What is stored now; one query, however many calls wait for it."""
+        key = (call.tenant_id, point_currency)
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = asyncio.create_task(self._load(*key))
+            self._loading[key] = loading
+            loading.add_done_callback(lambda done: self._loaded(key, done))
+        return await asyncio.shield(loading)
 
-        return await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
+    async def _load(self, tenant_id: str, point_currency: str) -> _Cached:
+        async def work(connection: Connection) -> tuple[Version, ...]:
+            return await programmes.versions(connection, tenant_id, point_currency)
+
+        found = await self.database.read(tenant_id, work, timeout_s=LOAD_TIMEOUT_S)
+        cached = _Cached(found, time.monotonic() + CACHED_S)
+        if found:
+            # who asks for what is not there must not fill the cache, nor miss it when it comes
+            if len(self._versions) >= MAX_CACHED:
+                self._versions.clear()
+            self._versions[tenant_id, point_currency] = cached
+        return cached
+
+    def _loaded(self, key: tuple[str, str], done: "asyncio.Task[_Cached]") -> None:
+        self._loading.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # told to those who wait; nobody may be left to wait
 
 
 async def class_of(

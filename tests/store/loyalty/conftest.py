@@ -221,7 +221,7 @@ class House:
 
     async def figures(self) -> dict[str, int]:
         """The audit's figures."""
-        return (await self.audit_desk.audit(self.call(), prefix="none")).figures
+        return (await self.audit_desk.audit(self.call(), prefix="loyalty.")).figures
 
 
 def grant(member_id: str, points: int, **asked: Any) -> GrantAsked:
