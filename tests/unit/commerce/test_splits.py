@@ -4,7 +4,7 @@ from collections import Counter
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.commerce.domain.orders import Order
@@ -68,6 +68,7 @@ def test_without_a_rule_all_is_the_brands() -> None:
     assert [(entry.party, entry.amount_minor) for entry in entries] == [(PartyKind.CUSTOMER, -1000), (B, 1000)]
 
 
+@settings(deadline=None, max_examples=60)
 @given(order=paid_orders(supplier="florist"), weights=st.lists(st.integers(0, 100), min_size=4, max_size=4))
 def test_entries_sum_to_zero_and_are_reversed_whole(order: Order, weights: list[int]) -> None:
     whole = sum(weights) or 1

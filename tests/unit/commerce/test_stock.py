@@ -1,7 +1,7 @@
 """Stock levels: all or nothing, every change with its line, and off-line sales beside the reservations."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.commerce.domain import stock
@@ -70,6 +70,7 @@ def test_documents_that_are_refused(kind: DocumentKind, quantity: int, error: ty
         stock.post(level(10, 3), kind=kind, lines=[(TEA, quantity)])
 
 
+@settings(deadline=None, max_examples=60)
 @given(steps=st.lists(st.tuples(st.sampled_from("rtfcvb+"), st.integers(1, 5)), max_size=40))
 def test_whatever_happens_the_lines_sum_and_nothing_promised_is_lost(steps: list[tuple[str, int]]) -> None:
     now, posted, held = Level(sku=TEA, on_hand=10), 0, []
