@@ -170,6 +170,44 @@ CHECKS: Final = {
         ) AS e ON e.order_id = l.order_id AND e.line_no = l.line_no
         WHERE l.tenant_id = $1::uuid AND l.supplier_id <> ''
     """,
+    # each party got its rate of the line by the frozen rule, by largest remainder; an absent party's share is the
+    # brand's (2). A guide (4) may be absent, a distributor (5) always is
+    "commerce.settlement_follows_its_rule": """
+        SELECT coalesce(e.order_id, w.order_id) || '/' || coalesce(e.line_no, w.line_no) AS id,
+               bool_or(coalesce(e.amount, 0) <> coalesce(w.amount, 0)) AS broken
+        FROM (
+            SELECT order_id, line_no, party_kind, sum(amount_minor) AS amount
+            FROM settlement_entries
+            WHERE tenant_id = $1::uuid AND refund_no = 0 AND party_kind <> 0
+            GROUP BY order_id, line_no, party_kind
+        ) AS e
+        FULL JOIN (
+            SELECT p.order_id, p.line_no, p.party AS party_kind, sum(p.whole + (p.place <= p.left_over)::int) AS amount
+            FROM (
+                SELECT f.order_id, f.line_no, f.party, f.whole,
+                       f.net_minor - sum(f.whole) OVER line AS left_over,
+                       row_number() OVER (line ORDER BY f.exact - f.whole DESC, f.share_no) AS place
+                FROM (
+                    SELECT l.order_id, l.line_no, l.net_minor, s.share_no,
+                           CASE WHEN s.share ->> 0 = '5' OR (s.share ->> 0 = '4' AND o.guide_id = '') THEN 2
+                                ELSE (s.share ->> 0)::int END AS party,
+                           l.net_minor * (s.share ->> 1)::numeric / 100 AS exact,
+                           floor(l.net_minor * (s.share ->> 1)::numeric / 100) AS whole
+                    FROM order_lines AS l
+                    JOIN orders AS o
+                      ON o.tenant_id = l.tenant_id AND o.order_id = l.order_id AND o.state IN (2, 3, 4, 5)
+                    LEFT JOIN split_rules AS r
+                      ON r.tenant_id = l.tenant_id AND r.supplier_id = l.supplier_id AND r.version = l.rule_version
+                    CROSS JOIN LATERAL jsonb_array_elements(coalesce(r.shares, '[[2, "100"]]'))
+                        WITH ORDINALITY AS s(share, share_no)
+                    WHERE l.tenant_id = $1::uuid AND l.supplier_id <> ''
+                ) AS f
+                WINDOW line AS (PARTITION BY f.order_id, f.line_no)
+            ) AS p
+            GROUP BY p.order_id, p.line_no, p.party
+        ) AS w ON w.order_id = e.order_id AND w.line_no = e.line_no AND w.party_kind = e.party_kind
+        GROUP BY coalesce(e.order_id, w.order_id), coalesce(e.line_no, w.line_no)
+    """,
     # the exact inverse: of what was wholly refunded nobody keeps anything
     "commerce.settlement_is_reversed_whole": """
         SELECT e.order_id || '/' || e.line_id AS id, bool_or(e.kept <> 0) AS broken
