@@ -227,8 +227,8 @@ async def test_the_audit_turns_red(brand: Brand, statement: str, checks: Sequenc
         await raw(connection).execute(statement, brand.tenant_id)
 
     await brand.databases.app.run(brand.tenant_id, tamper)
-    red = sorted(finding.check for finding in (await brand.audit()).findings if not finding.ok)
-    assert red == checks
+    red = {finding.check for finding in (await brand.audit()).findings if not finding.ok}
+    assert red >= set(checks)
 
 
 async def test_a_prefix_that_names_nothing_is_cheap(brand: Brand) -> None:
