@@ -25,7 +25,7 @@ MEMBERS = 80
 ROUNDS = 12
 WAITS_H = (0, 0, 5, 30, 80)
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def _end_of_grace(now: datetime) -> datetime:
