@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.runtime.batching import MAX_RUNS, Batcher
+from services.runtime.batching import COMPANY, ENOUGH, MAX_RUNS, STEP_S, Batcher
 from services.runtime.call import deadline_in
 from services.runtime.errors import Conflict, DomainError, Exhausted, Refused, TimedOut, Unavailable
 
@@ -215,3 +215,39 @@ async def test_close_finishes_what_waits_and_refuses_what_comes() -> None:
     ledger.gate.set()
     assert await asyncio.gather(*waiting) == [number * 2 for number in range(9)]
     await closing
+
+
+async def test_a_lane_waits_while_company_comes() -> None:
+    ledger = Ledger()
+    batcher = Batcher(["lane", "another"], ledger.run)
+    await outcomes(batcher, range(COMPANY))
+
+    async def later(number: int) -> int:
+        await asyncio.sleep(number * STEP_S / 3)
+        return await batcher.submit("t", number)
+
+    assert await asyncio.gather(*(later(number) for number in range(10))) == [number * 2 for number in range(10)]
+    assert len(ledger.batches) <= 1 + 4
+    await batcher.close()
+
+
+async def test_who_calls_alone_does_not_wait() -> None:
+    ledger = Ledger()
+    batcher = Batcher(["lane", "another"], ledger.run)
+    started = asyncio.get_running_loop().time()
+    for number in range(200):
+        assert await batcher.submit("t", number) == number * 2
+    assert asyncio.get_running_loop().time() - started < 200 * STEP_S
+    assert len(ledger.batches) == 200
+    await batcher.close()
+
+
+async def test_a_batch_that_is_large_enough_waits_no_longer() -> None:
+    ledger = Ledger()
+    batcher = Batcher(["lane"], ledger.run)
+    await outcomes(batcher, range(COMPANY))
+    started = asyncio.get_running_loop().time()
+    for _ in range(100):
+        await outcomes(batcher, range(ENOUGH))
+    assert asyncio.get_running_loop().time() - started < 100 * STEP_S * 2
+    await batcher.close()
