@@ -43,7 +43,6 @@ async def until_stopped(console: Console) -> int:
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
-        console.print("\nstopping")
         # An orderly stop is what was asked for, and no failure.
         task = asyncio.current_task()
         assert task is not None, "it was cancelled, so it is a task"

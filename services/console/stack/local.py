@@ -166,6 +166,8 @@ class LocalStack:
         self._write_state()
 
     async def _down(self) -> None:
+        if self._supervisor.pids:
+            self._say("stopping")
         await self._supervisor.stop_all()
         (self.directory / "stack.json").unlink(missing_ok=True)
         await self._closing.aclose()
