@@ -96,7 +96,7 @@ $(UV_STAMP):
 	@if "$(PYTHON)" -m pip --version >/dev/null 2>&1; then pip="$(PYTHON)"; \
 	elif "$(PYTHON)" -m venv .tools/bootstrap >/dev/null 2>&1; then pip=.tools/bootstrap/bin/python; \
 	else echo "Siyu needs pip once, to fetch its installer (on Debian: apt-get install python3-pip)" >&2; exit 1; fi; \
-	"$$pip" -m pip install --quiet --target .tools --require-hashes --only-binary :all: --requirement requirements/uv.txt
+	"$$pip" -m pip install -qq --target .tools --require-hashes --only-binary :all: --requirement requirements/uv.txt
 	@touch $@
 
 define install
