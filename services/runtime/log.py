@@ -252,6 +252,11 @@ def unpack(payload: bytes) -> event_pb2.EventBlock:
 
 async def load_heads(connection: RawConnection) -> dict[int, Head]:
     """The heads by partition; a partition that nothing was written to yet is absent."""
+    return heads_in(await connection.fetch(_HEADS))
+
+
+def heads_in(rows: Iterable[Mapping[str, int]]) -> dict[int, Head]:
+    """The heads by partition that rows of `log_heads` tell."""
     return {
         row["partition"]: Head(
             partition=row["partition"],
@@ -260,7 +265,7 @@ async def load_heads(connection: RawConnection) -> dict[int, Head]:
             events_total=row["events_total"],
             checksum_total=row["checksum_total"],
         )
-        for row in await connection.fetch(_HEADS)
+        for row in rows
     }
 
 
