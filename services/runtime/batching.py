@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import structlog
+from opentelemetry.trace import SpanContext
 from prometheus_client import Histogram
 
+from services.runtime import telemetry
 from services.runtime.errors import Conflict, DomainError, Exhausted, TimedOut, Unavailable
 
 L = TypeVar("L")
@@ -49,6 +51,7 @@ class _Waiting(Generic[I, V]):
     item: I
     verdict: asyncio.Future[V]
     deadline_at: float
+    caller: SpanContext | None
 
 
 @dataclass(slots=True)
@@ -98,10 +101,13 @@ class Batcher(Generic[L, I, V]):
         """
         self._admit(tenant_id)
         verdict: asyncio.Future[V] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(tenant_id, deque()).append(_Waiting(item, verdict, deadline_at))
+        self._queues.setdefault(tenant_id, deque()).append(_Waiting(item, verdict, deadline_at, telemetry.here()))
         self._queued += 1
         if not self._workers:
-            self._workers = [asyncio.create_task(self._serve(lane)) for lane in self._lanes]
+            # not of the call that happens to be the first
+            self._workers = [
+                asyncio.create_task(self._serve(lane), context=telemetry.outside()) for lane in self._lanes
+            ]
         if not self._gathering:
             self._wake_one()
         return await verdict
@@ -212,7 +218,8 @@ class Batcher(Generic[L, I, V]):
         while True:
             runs.left -= 1
             try:
-                return await self._run_batch(lane, tenant_id, [waiting.item for waiting in batch])
+                with telemetry.together(f"{self._name} batch", (waiting.caller for waiting in batch)):
+                    return await self._run_batch(lane, tenant_id, [waiting.item for waiting in batch])
             except (Unavailable, Conflict):
                 now = time.monotonic()
                 if attempt == MAX_ATTEMPTS or runs.left <= 0 or all(_is_over(waiting, now) for waiting in batch):

@@ -183,6 +183,10 @@ def _refuse_unclean(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
         raise DisconnectionError
 
 
+def _watch(dbapi_connection: Any, _record: Any) -> None:
+    telemetry.watch_statements(dbapi_connection.driver_connection)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
     """One service's connections under one role."""
@@ -212,6 +216,7 @@ class Database:
             },
         )
         event.listen(engine.sync_engine.pool, "checkout", _refuse_unclean)
+        event.listen(engine.sync_engine.pool, "connect", _watch)
         return cls(engine=engine, dsn=dsn, service=service, role=role)
 
     async def close(self) -> None:
@@ -440,6 +445,7 @@ class Lane:
             )
             # jsonb as on the pooled connections: text in, decoded out
             await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=json.loads)
+            telemetry.watch_statements(connection)
             self._connection = connection
         return self._connection
 

@@ -6,12 +6,16 @@ parent none is made.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context as OtelContext
+from opentelemetry.context import attach
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
@@ -19,12 +23,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from opentelemetry.trace.propagation import get_current_span
 from opentelemetry.util.types import Attributes
 from prometheus_client import start_http_server
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.runtime import logs
 from services.runtime.figures import Counts, Durations
 
 CALLS = Counts("siyu_calls", "Calls answered", ["rpc", "code"])
@@ -34,6 +39,9 @@ SECONDS = Durations(
     ["rpc"],
     bounds=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+
+MAX_STATEMENT_CHARS = 400
+MAX_LINKS = 32
 
 _ROOTS = frozenset({SpanKind.SERVER, SpanKind.CONSUMER})
 
@@ -93,6 +101,31 @@ def watch(engine: AsyncEngine) -> None:
         SQLAlchemyInstrumentor().instrument(
             engine=engine.sync_engine, tracer_provider=_providers[-1], skip_dep_check=True
         )
+
+
+def watch_statements(driver: Any) -> None:
+    """Makes spans for the statements that an asyncpg connection runs by itself, which SQLAlchemy doesn't see."""
+    if _providers:
+        driver.add_query_logger(_ran)
+
+
+def _ran(query: Any) -> None:
+    """Told by the driver after a statement, in the context that ran it."""
+    tracer = _state.tracer
+    if tracer is None or not get_current_span().get_span_context().trace_flags.sampled:
+        return
+    text = " ".join(query.query.split())[:MAX_STATEMENT_CHARS]
+    ended_ns = time.time_ns()
+    span = tracer.start_span(
+        text.partition(" ")[0].rstrip(";"),
+        kind=SpanKind.CLIENT,
+        # parameters are bound, so that no value of anybody's is in the text
+        attributes={"db.system.name": "postgresql", "db.query.text": text},
+        start_time=ended_ns - int(query.elapsed * 1e9),
+    )
+    if query.exception is not None:
+        span.set_status(StatusCode.ERROR, type(query.exception).__name__)
+    span.end(ended_ns)
 
 
 def flush() -> None:
@@ -169,6 +202,36 @@ def calling(name: str) -> Iterator[str]:
         return
     with tracer.start_as_current_span(name, kind=SpanKind.CLIENT) as span:
         yield _of(span.get_span_context()).traceparent
+
+
+def here() -> SpanContext | None:
+    """Where the present call is in a recorded trace, to be handed to whoever goes on with its work; else None."""
+    if _state.tracer is None:
+        return None
+    context = get_current_span().get_span_context()
+    return context if context.trace_flags.sampled else None
+
+
+@contextmanager
+def together(name: str, callers: Iterable[SpanContext | None]) -> Iterator[None]:
+    """A span around work for several calls: below the first of them that is recorded, and linked to the others."""
+    tracer = _state.tracer
+    recorded = [] if tracer is None else [caller for caller in callers if caller is not None]
+    if tracer is None or not recorded:
+        yield
+        return
+    below = trace.set_span_in_context(NonRecordingSpan(recorded[0]))
+    links = [Link(caller) for caller in recorded[1:MAX_LINKS]]
+    with tracer.start_as_current_span(name, context=below, links=links):
+        yield
+
+
+def outside() -> Context:
+    """The present context as that of no call: a task that outlives its call must not stay in its trace."""
+    context = copy_context()
+    context.run(attach, OtelContext())
+    context.run(logs.trace_id.set, "")
+    return context
 
 
 def _of(context: SpanContext) -> Trace:
