@@ -75,8 +75,8 @@ def node_modules() -> Path:
         # a company's own certificates count here too, as they do for uv
         certificates = {"NODE_EXTRA_CA_CERTS": str(SYSTEM_CERTIFICATES)} if SYSTEM_CERTIFICATES.exists() else {}
         subprocess.run(
-            [NODE / "bin" / "node", NODE / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "ci", "--ignore-scripts",
-             "--no-audit", "--no-fund"],
+            [NODE / "bin" / "node", NODE / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "ci",
+             "--ignore-scripts", "--no-audit", "--no-fund"],
             cwd=folder, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S,
             env={**certificates, **os.environ, "PATH": f"{NODE / 'bin'}:{os.environ['PATH']}"},
         )  # fmt: skip
