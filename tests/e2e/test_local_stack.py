@@ -65,6 +65,7 @@ async def test_a_second_stack_over_the_same_directory_is_refused(tmp_path: Path)
             async with LocalStack(StackSettings.for_tests(tmp_path), services=()):
                 pass
         assert await execute(first, "SELECT 1") == 1
+        assert running_stack(tmp_path) == first.environment
 
 
 async def test_after_a_killed_supervisor_the_next_start_takes_over(tmp_path: Path) -> None:

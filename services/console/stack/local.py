@@ -29,6 +29,7 @@ from services.runtime.settings import SERVICES, Settings
 # What a run that was killed leaves behind stops by itself within this time.
 LEFTOVERS_PATIENCE_S = 10.0
 READY_WITHIN_S = 90.0
+STATE_FILE = "stack.json"
 ROOT_SECRET = "root_secret"  # noqa: S105 - its name in the file of secrets
 
 
@@ -149,6 +150,8 @@ class LocalStack:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         stale = self._closing.enter_context(held_lock(self.directory, say=self._say))
+        # Not before the lock is ours: a stack that is refused must not wipe the word of the one that runs.
+        self._closing.callback((self.directory / STATE_FILE).unlink, missing_ok=True)
         await asyncio.to_thread(
             ports.require_free, self.settings.ports(), patience_s=LEFTOVERS_PATIENCE_S if stale else 0.0
         )
@@ -169,7 +172,6 @@ class LocalStack:
         if self._supervisor.pids:
             self._say("stopping")
         await self._supervisor.stop_all()
-        (self.directory / "stack.json").unlink(missing_ok=True)
         await self._closing.aclose()
 
     async def _start_servers(self) -> None:
@@ -248,7 +250,7 @@ class LocalStack:
 
     def _write_state(self) -> None:
         """Leaves word for `siyu audit` and others in a second terminal."""
-        file = self.directory / "stack.json"
+        file = self.directory / STATE_FILE
         file.touch(mode=0o600)
         file.write_text(
             json.dumps({"environment": self.environment, "edge": self.addresses["edge"], "pids": self.pids})
@@ -257,7 +259,7 @@ class LocalStack:
 
 def running_stack(directory: Path) -> dict[str, str] | None:
     """The environment of the stack that runs over the directory, or None if none does."""
-    file = directory / "stack.json"
+    file = directory / STATE_FILE
     if not file.exists():
         return None
     found = json.loads(file.read_text())["environment"]
