@@ -3,6 +3,7 @@
 import re
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from services.console import audit
@@ -10,9 +11,10 @@ from services.console.demo.main import first_calls, run
 from services.console.stack.local import LocalStack
 
 WEEKS = "33,34"
-ONE_HOUSEHOLD_IN = 12
+ONE_HOUSEHOLD_IN = 24
 
 
+@pytest.mark.timeout(600)
 async def test_a_fortnight_is_replayed_and_the_books_agree(stack: LocalStack) -> None:
     written = StringIO()
     console = Console(file=written, width=200, color_system=None)

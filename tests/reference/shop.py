@@ -86,7 +86,7 @@ class Shop:
         self.today = date.fromisoformat(plan["first_day"]) - timedelta(days=1)
         self.customers: dict[int, Customer] = {}
         for row in files.rows("transactions", ["household_id"]):
-            if row["household_id"] not in self.customers:
+            if row["household_id"] not in self.customers and row["household_id"] % plan["one_in"] == 0:
                 purse = Purse(self.today)
                 purse.earn("welcome", "bonus", brand.WELCOME, sold_on=self.today, returnable=False)
                 self.customers[row["household_id"]] = Customer(purse=purse, card=Card(self.today))

@@ -102,7 +102,7 @@ async def _clients(opening: Opening, stores: Sequence[int]) -> int:
 
 async def _members(opening: Opening) -> int:
     stub = opening.wire.stub(member_pb2_grpc.MemberServiceStub)
-    households = opening.data.household_ids()
+    households = [number for number in opening.data.household_ids() if opening.plan.takes(number)]
 
     async def register(batch: Sequence[int]) -> None:
         reply = await opening.call(

@@ -119,7 +119,7 @@ def coupons_to_issue(opening: Opening, campaigns: Sequence[Campaign]) -> list[tu
             chosen[redemption.coupon_upc] += 1
     issued = []
     for campaign in campaigns:
-        for household in campaign.households:
+        for household in filter(opening.plan.takes, campaign.households):
             used = redeemed.get((campaign.campaign_id, household), Counter())
             for upc in _sent_to(opening.plan.seed, campaign, household, pools[campaign.campaign_id], used):
                 for copy in range(1, max(1, used[upc]) + 1):
