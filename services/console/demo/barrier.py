@@ -13,7 +13,7 @@ from siyu.common.v1 import audit_pb2, audit_pb2_grpc
 from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
 
 NO_CHECK = "-"
-SWEPT = ("loyalty.pending_points_have_matured", "loyalty.lots_have_expired")
+SWEPT = ("loyalty.pending_points_have_matured", "loyalty.lots_have_expired", "loyalty.tiers_are_judged")
 """Loyalty's own checks that hold again when its sweeper has posted what the day's end brought."""
 POLL_S = 0.02
 HEARD_WITHIN_S = 60.0

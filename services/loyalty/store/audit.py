@@ -136,6 +136,10 @@ CHECKS: Final[dict[str, str]] = {
         SELECT member_id::text AS id, next_expires_at <= $2::timestamptz AS broken
         FROM pools WHERE tenant_id = $1::uuid AND next_expires_at IS NOT NULL
     """,
+    "loyalty.tiers_are_judged": """
+        SELECT member_id::text AS id, until <= $2::timestamptz AS broken
+        FROM member_tiers WHERE tenant_id = $1::uuid AND until IS NOT NULL
+    """,
     # what an order earned is on its earnings, once; what came back of it is within it
     "loyalty.orders_sum_to_earnings": """
         SELECT o.order_id::text AS id,
