@@ -10,6 +10,8 @@ from services.console.stack.local import LocalStack
 from tests.e2e.shop import FLOWERS, TEA, Shop, eventually, open_shop
 
 SALES = 30
+SLOWER_AT_MOST = 5.0
+"""The machine has few cores, and those who work off the backlog use them too."""
 
 
 async def sales(shop: Shop, member_id: str) -> tuple[list[str], float]:
@@ -47,6 +49,7 @@ async def test_a_flood_of_one_brand_leaves_the_tills_of_another_selling(breakabl
     flooded, calm = await open_shop(breakable), await open_shop(breakable)
     crowd = [await flooded.member() for _ in range(5)]
     member_id = await calm.member()
+    _, alone_s = await sales(calm, member_id)
     workers = ("loyalty/worker:accrual", "commerce/worker:fulfilment")
     for worker in workers:
         await breakable.stop(worker)
@@ -61,12 +64,15 @@ async def test_a_flood_of_one_brand_leaves_the_tills_of_another_selling(breakabl
     for worker in workers:
         await breakable.start(worker)
     orders, median_s = await sales(calm, member_id)
-    print(f"a sale took {median_s * 1000:.0f} ms while {len(backlog)} orders were worked off")
+    print(
+        f"a sale took {median_s * 1000:.0f} ms while {len(backlog)} orders were worked off, {alone_s * 1000:.0f} alone"
+    )
+    assert median_s < alone_s * SLOWER_AT_MOST
     await calm.settled(orders[-1])
     await flooded.settled(backlog[-1])
 
     async def posted() -> bool:
-        return (await calm.balance(member_id)).available_points == SALES * ((4300 + 2300) // 100)
+        return (await calm.balance(member_id)).available_points == 2 * SALES * ((4300 + 2300) // 100)
 
     await eventually(posted)
     await flooded.wire.close()

@@ -11,7 +11,8 @@ from services.console.stack.local import LocalStack
 from tests.e2e.shop import open_shop
 from tests.faults.trade import Trade
 
-BETWEEN_S = (0.2, 1.2)
+BETWEEN_S = (0.1, 0.8)
+DOWN_AT_ONCE = 3
 
 
 @pytest.mark.timeout(280)
@@ -22,15 +23,21 @@ async def test_nothing_acknowledged_is_lost_whoever_is_killed(breakable: LocalSt
     running = asyncio.create_task(trade.run())
     victims = list(breakable.pids)
     chance.shuffle(victims)
+    down: set[asyncio.Task[None]] = set()
     for number, victim in enumerate(victims):
         await asyncio.sleep(chance.uniform(*BETWEEN_S))
         if running.done():
             break
-        print(f"kill -9 {victim}")
+        # some at once, but never everything: trade has to go on for the next to be killed in its middle
+        while len(down) >= DOWN_AT_ONCE:
+            _, down = await asyncio.wait(down, return_when=asyncio.FIRST_COMPLETED)
+        print(f"kill -9 {victim} after {len(trade.orders)} sales")
         breakable.kill(victim)
+        down.add(asyncio.create_task(breakable.until_ready(victim)))
         if number == len(victims) // 2:
             print("flush valkey")
             await _flush(breakable)
+    await asyncio.gather(*down)
     await breakable.until_all_ready()
     await asyncio.sleep(1)
     trade.stop()
