@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from services.runtime.database import EVERY_TENANT, Connection, Database, constraint_of, raw
-from services.runtime.errors import Conflict, Exhausted, TimedOut, Unavailable
+from services.runtime.errors import Conflict, Exhausted, Invalid, TimedOut, Unavailable
 from services.runtime.ids import new_id
 from services.runtime.settings import Settings
 
@@ -111,6 +111,13 @@ async def test_a_broken_constraint_is_told_by_name(app: Database, tenant_id: str
         await app.run(tenant_id, raw_update)
     assert constraint_of(unbounded.value) == "effects_bounded"
     assert constraint_of(ValueError("no constraint")) is None
+
+
+async def test_a_text_that_cannot_be_stored_is_the_callers_fault(app: Database, tenant_id: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await add(app, tenant_id, "a\0b")
+    assert refused.value.reason == "TEXT_NOT_STORABLE"
+    await add(app, tenant_id, "ab")
 
 
 async def test_an_error_that_was_swallowed_is_not_taken_for_a_commit(app: Database, tenant_id: str) -> None:
