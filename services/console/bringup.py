@@ -1,6 +1,7 @@
 """Brings Siyu up on this machine for a person, shows what runs and how to speak to it."""
 
 import asyncio
+import contextlib
 import importlib
 
 from rich.console import Console
@@ -67,4 +68,9 @@ def show_first_calls(stack: LocalStack, *, console: Console) -> None:
 
 
 def _sayer(console: Console) -> Say:
-    return lambda line: console.print(f"[dim]siyu:[/dim] {escape(line)}", soft_wrap=True)
+    def say(line: str) -> None:
+        # The terminal may be gone already: that must not keep the stack from being stopped in order.
+        with contextlib.suppress(OSError):
+            console.print(f"[dim]siyu:[/dim] {escape(line)}", soft_wrap=True)
+
+    return say
