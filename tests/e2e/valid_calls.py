@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -28,6 +29,7 @@ class Valid:
     caller: Caller | None = None
 
 
+M = TypeVar("M", bound=Message)
 Make = Callable[[Shop], Awaitable[Valid]]
 CALLS: dict[str, Make] = {}
 
@@ -42,7 +44,7 @@ def calls(name: str) -> Callable[[Make], Make]:
     return enter
 
 
-def changed(request: Message, **fields: object) -> Message:
+def changed(request: M, **fields: object) -> M:
     """A copy with other values in some fields."""
     other = type(request)()
     other.CopyFrom(request)

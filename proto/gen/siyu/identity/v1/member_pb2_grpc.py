@@ -85,7 +85,8 @@ class MemberServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchRegisterMembers(self, request, context):
-        """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours.
+        """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours. Refusals of a member
+        are RegisterMember's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

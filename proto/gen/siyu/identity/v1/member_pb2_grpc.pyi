@@ -43,7 +43,9 @@ class MemberServiceStub:
     store than the caller's.
     """
     BatchRegisterMembers: _grpc.UnaryUnaryMultiCallable[_member_pb2.BatchRegisterMembersRequest, _member_pb2.BatchRegisterMembersResponse]
-    """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours."""
+    """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours. Refusals of a member
+    are RegisterMember's.
+    """
     ResolveMember: _grpc.UnaryUnaryMultiCallable[_member_pb2.ResolveMemberRequest, _member_pb2.ResolveMemberResponse]
     """Finds the member that owns an identifier. Follows merges: answers the surviving member. A phone that was never
     verified is owned by nobody.
@@ -84,7 +86,9 @@ class MemberServiceAsyncStub(MemberServiceStub):
     store than the caller's.
     """
     BatchRegisterMembers: _aio.UnaryUnaryMultiCallable[_member_pb2.BatchRegisterMembersRequest, _member_pb2.BatchRegisterMembersResponse]  # type: ignore[assignment]
-    """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours."""
+    """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours. Refusals of a member
+    are RegisterMember's.
+    """
     ResolveMember: _aio.UnaryUnaryMultiCallable[_member_pb2.ResolveMemberRequest, _member_pb2.ResolveMemberResponse]  # type: ignore[assignment]
     """Finds the member that owns an identifier. Follows merges: answers the surviving member. A phone that was never
     verified is owned by nobody.
@@ -134,7 +138,9 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_pb2.BatchRegisterMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_pb2.BatchRegisterMembersResponse, _abc.Awaitable[_member_pb2.BatchRegisterMembersResponse]]:
-        """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours."""
+        """Registers up to 500 members, each by itself: one that is refused does not fail its neighbours. Refusals of a member
+        are RegisterMember's.
+        """
 
     @_abc_1.abstractmethod
     def ResolveMember(

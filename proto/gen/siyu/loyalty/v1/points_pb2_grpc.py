@@ -96,14 +96,16 @@ class PointsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchAccrue(self, request, context):
-        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours.
+        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
+        an item are Accrue's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamAccrue(self, request_iterator, context):
-        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay.
+        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
+        item are Accrue's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,9 +39,13 @@ class PointsServiceStub:
     Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS).
     """
     BatchAccrue: _grpc.UnaryUnaryMultiCallable[_points_pb2.BatchAccrueRequest, _points_pb2.BatchAccrueResponse]
-    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours."""
+    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
+    an item are Accrue's.
+    """
     StreamAccrue: _grpc.StreamStreamMultiCallable[_points_pb2.StreamAccrueRequest, _points_pb2.StreamAccrueResponse]
-    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay."""
+    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
+    item are Accrue's.
+    """
     QuotePoints: _grpc.UnaryUnaryMultiCallable[_points_pb2.QuotePointsRequest, _points_pb2.QuotePointsResponse]
     """Tells what an order would earn by the programme in force; nothing is stored.
 
@@ -80,9 +84,13 @@ class PointsServiceAsyncStub(PointsServiceStub):
     Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS).
     """
     BatchAccrue: _aio.UnaryUnaryMultiCallable[_points_pb2.BatchAccrueRequest, _points_pb2.BatchAccrueResponse]  # type: ignore[assignment]
-    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours."""
+    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
+    an item are Accrue's.
+    """
     StreamAccrue: _aio.StreamStreamMultiCallable[_points_pb2.StreamAccrueRequest, _points_pb2.StreamAccrueResponse]  # type: ignore[assignment]
-    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay."""
+    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
+    item are Accrue's.
+    """
     QuotePoints: _aio.UnaryUnaryMultiCallable[_points_pb2.QuotePointsRequest, _points_pb2.QuotePointsResponse]  # type: ignore[assignment]
     """Tells what an order would earn by the programme in force; nothing is stored.
 
@@ -130,7 +138,9 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _points_pb2.BatchAccrueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_points_pb2.BatchAccrueResponse, _abc.Awaitable[_points_pb2.BatchAccrueResponse]]:
-        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours."""
+        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
+        an item are Accrue's.
+        """
 
     @_abc_1.abstractmethod
     def StreamAccrue(
@@ -138,7 +148,9 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_points_pb2.StreamAccrueRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_points_pb2.StreamAccrueResponse], _abc.AsyncIterator[_points_pb2.StreamAccrueResponse]]:
-        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay."""
+        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
+        item are Accrue's.
+        """
 
     @_abc_1.abstractmethod
     def QuotePoints(
