@@ -97,6 +97,17 @@ async def test_after_a_killed_supervisor_the_next_start_takes_over(tmp_path: Pat
     assert said[0].startswith(f"taking over the lock of process {process.pid}")
 
 
+async def test_given_servers_are_used_and_none_is_started(
+    tmp_path: Path, empty_database_url: str, valkey_url: str
+) -> None:
+    given = {"database_url": empty_database_url, "redis_url": valkey_url}
+    settings = StackSettings.for_tests(tmp_path).model_copy(update=given)
+    async with LocalStack(settings, services=("identity",)) as stack:
+        assert set(stack.pids) == {"identity"}
+        assert (stack.database_url, stack.redis_url) == (empty_database_url, valkey_url)
+        assert await execute(stack, "SELECT count(*) FROM identity.alembic_version") == 1
+
+
 async def test_a_given_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     settings = StackSettings.for_tests(tmp_path).model_copy(update={"database_url": "postgresql://127.0.0.1:1/siyu"})
     with pytest.raises(DidNotStart, match=r"^nothing answers at DATABASE_URL \(127.0.0.1:1\)"):
