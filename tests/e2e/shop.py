@@ -182,6 +182,10 @@ async def open_shop(
     shop.till = await client(shop, rule_pb2.ACTOR_KIND_POS, store_id=STORE)
     shop.other_till = await client(shop, rule_pb2.ACTOR_KIND_POS, store_id=OTHER_STORE)
     shop.supplier = await client(shop, rule_pb2.ACTOR_KIND_SUPPLIER, supplier_id="florist")
+    # a brand is known to a service when identity's event has come: wait for the one that needs it
+    await shop.call(
+        order_pb2_grpc.OrderServiceStub, "QuoteOrder", order_pb2.QuoteOrderRequest(basket=shop.basket((TEA, 1)))
+    )
     return shop
 
 

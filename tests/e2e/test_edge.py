@@ -183,14 +183,20 @@ async def test_the_deadline_of_the_contract_holds_at_the_edge(edge: TestEdge) ->
         return points_pb2.GetBalanceResponse()
 
     edge.answers["siyu.loyalty.v1.PointsService.GetBalance"] = slow
-    reply = await edge.http.get(BALANCE, headers=edge.bearer("loyalty.points.read"))
-    check_status(reply, http=504, code=4, reason="DEADLINE_EXCEEDED")
-    patient = {**edge.bearer("loyalty.points.read"), "grpc-timeout": "60S"}
-    assert (await edge.http.get(BALANCE, headers=patient)).status_code == 504
-    hasty = {**edge.bearer("loyalty.points.read"), "grpc-timeout": "200m"}
-    assert (await edge.http.get(BALANCE, headers=hasty)).status_code == 504
-    assert [round(each, 1) for each in left_s] == [1.0, 1.0, 0.2], "GetBalance declares one second"
-    edge.answers.pop("siyu.loyalty.v1.PointsService.GetBalance")
+    try:
+        reply = await edge.http.get(BALANCE, headers=edge.bearer("loyalty.points.read"))
+        check_status(reply, http=504, code=4, reason="DEADLINE_EXCEEDED")
+        patient = {**edge.bearer("loyalty.points.read"), "grpc-timeout": "60S"}
+        assert (await edge.http.get(BALANCE, headers=patient)).status_code == 504
+        hasty = {**edge.bearer("loyalty.points.read"), "grpc-timeout": "500m"}
+        assert (await edge.http.get(BALANCE, headers=hasty)).status_code == 504
+    finally:
+        edge.answers.pop("siyu.loyalty.v1.PointsService.GetBalance")
+    # what is left when the servicer begins; a loaded machine takes its share of it, and a hasty call may not arrive
+    contract, capped, *rest = left_s
+    assert 0.5 < contract <= 1.0, "GetBalance declares one second"
+    assert 0.5 < capped <= 1.0, "and a caller's minute does not lengthen it"
+    assert all(each <= 0.5 for each in rest), "what is shorter is kept"
 
 
 async def test_grpc_passes_with_the_same_rules(edge: TestEdge) -> None:
