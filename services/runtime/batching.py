@@ -76,6 +76,7 @@ class Batcher(Generic[L, I, V]):
         name: str = "batch",
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Starts nothing; the first item starts the lanes."""
         assert lanes, "a batcher needs a lane"
@@ -84,6 +85,7 @@ class Batcher(Generic[L, I, V]):
         self._name = name
         self._max_batch = max_batch
         self._max_queue = max_queue
+        self._sleep = sleep
         self._queues: OrderedDict[str, deque[_Waiting[I, V]]] = OrderedDict()
         self._queued = 0
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -170,7 +172,7 @@ class Batcher(Generic[L, I, V]):
         try:
             while self._queued < ENOUGH and not self._closing and time.monotonic() < until:
                 before = self._queued
-                await asyncio.sleep(STEP_S)
+                await self._sleep(STEP_S)
                 if self._queued <= before:
                     return
         finally:

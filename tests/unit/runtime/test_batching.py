@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.runtime.batching import COMPANY, ENOUGH, MAX_RUNS, STEP_S, Batcher
+from services.runtime.batching import COMPANY, ENOUGH, MAX_RUNS, Batcher
 from services.runtime.call import deadline_in
 from services.runtime.errors import Conflict, DomainError, Exhausted, Refused, TimedOut, Unavailable
 
@@ -217,37 +217,49 @@ async def test_close_finishes_what_waits_and_refuses_what_comes() -> None:
     await closing
 
 
+class Steps:
+    """Stands in for sleep: counts the steps that a lane waits, and lets company come in each of the first ones."""
+
+    def __init__(self, company: int = 0) -> None:
+        self.taken = 0
+        self.company = company
+        self.came: list[asyncio.Task[int]] = []
+        self.batcher: Batcher[str, int, int] | None = None
+
+    async def __call__(self, _seconds: float) -> None:
+        self.taken += 1
+        if self.batcher is not None and len(self.came) < self.company:
+            self.came.append(asyncio.create_task(self.batcher.submit("t", 100 + len(self.came))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
 async def test_a_lane_waits_while_company_comes() -> None:
-    ledger = Ledger()
-    batcher = Batcher(["lane", "another"], ledger.run)
+    ledger, steps = Ledger(), Steps(company=5)
+    batcher = Batcher(["lane", "another"], ledger.run, sleep=steps)
     await outcomes(batcher, range(COMPANY))
-
-    async def later(number: int) -> int:
-        await asyncio.sleep(number * STEP_S / 3)
-        return await batcher.submit("t", number)
-
-    assert await asyncio.gather(*(later(number) for number in range(10))) == [number * 2 for number in range(10)]
-    assert len(ledger.batches) <= 1 + 4
+    steps.batcher = batcher
+    assert await batcher.submit("t", 7) == 14
+    assert await asyncio.gather(*steps.came) == [200, 202, 204, 206, 208]
+    assert [len(items) for _, items in ledger.batches] == [COMPANY, 6], "all in one batch"
+    assert steps.taken == 6, "until a step brought nobody"
     await batcher.close()
 
 
 async def test_who_calls_alone_does_not_wait() -> None:
-    ledger = Ledger()
-    batcher = Batcher(["lane", "another"], ledger.run)
-    started = asyncio.get_running_loop().time()
+    ledger, steps = Ledger(), Steps()
+    batcher = Batcher(["lane", "another"], ledger.run, sleep=steps)
     for number in range(200):
         assert await batcher.submit("t", number) == number * 2
-    assert asyncio.get_running_loop().time() - started < 200 * STEP_S
-    assert len(ledger.batches) == 200
+    assert (len(ledger.batches), steps.taken) == (200, 0)
     await batcher.close()
 
 
 async def test_a_batch_that_is_large_enough_waits_no_longer() -> None:
-    ledger = Ledger()
-    batcher = Batcher(["lane"], ledger.run)
+    ledger, steps = Ledger(), Steps()
+    batcher = Batcher(["lane"], ledger.run, sleep=steps)
     await outcomes(batcher, range(COMPANY))
-    started = asyncio.get_running_loop().time()
     for _ in range(100):
         await outcomes(batcher, range(ENOUGH))
-    assert asyncio.get_running_loop().time() - started < 100 * STEP_S * 2
+    assert steps.taken == 0
     await batcher.close()
