@@ -103,7 +103,7 @@ define install
 @echo "set-up: $(1) into .venv"
 @$(VENV)/python -c '' 2>/dev/null || $(UV) venv --quiet --clear --python "$(PYTHON)" .venv
 @rm -f .venv/.local-* .venv/.dev-*
-@$(UV) pip sync --quiet --python $(VENV)/python --require-hashes $(1)
+@$(UV) pip sync --quiet --compile-bytecode --python $(VENV)/python --require-hashes $(1)
 @printf '%s\n' "$(CURDIR)" "$(CURDIR)/proto/gen" > "$$($(VENV)/python -c 'import site; print(site.getsitepackages()[0])')/siyu.pth"
 @printf '#!/bin/sh\nexec "%s" -P -m services.console "$$@"\n' "$(CURDIR)/$(VENV)/python" > $(VENV)/siyu && chmod +x $(VENV)/siyu
 @touch $@
