@@ -4,7 +4,8 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from typing import Any, Self
@@ -49,7 +50,8 @@ class Result:
     exceptions: Counter[str] = field(default_factory=Counter)
     suppliers: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
-    cpu_s: Counter[str] = field(default_factory=Counter)
+    phases_s: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
 
     def text(self) -> str:
         """As JSON, for a later run that only reads the books."""
@@ -64,6 +66,10 @@ class Result:
         found = json.loads(text)
         coverage = Coverage(**{name: _counted(value) for name, value in found.pop("coverage").items()})
         return cls(**{name: _counted(value) for name, value in found.items()}, coverage=coverage)
+
+
+async def _nothing() -> dict[date, list[Basket]]:
+    return {}
 
 
 def _counted(value: Any) -> Any:
@@ -92,35 +98,56 @@ class Replay:
 
     async def run(self, *, console: Console) -> Result:
         """Every day of the window, and the midnight after the last one."""
+        weeks = [*self.plan.weeks]
+        days = await asyncio.to_thread(self._prepare, weeks[0])
         started = time.monotonic()
         with bar(console, title="sales", total=self.plan.sales) as progress:
-            for week in self.plan.weeks:
-                # the price list is the whole week's, whoever is replayed
-                self._discounts[week] = member_discounts(self.opening.data.baskets(week), self.opening.products)
-                baskets = self.plan.baskets(self.opening.data, week)
-                self.result.coverage.add(baskets, self.opening.products)
-                self._discounts.pop(week - 2, None)
-                days: dict[date, list[Basket]] = defaultdict(list)
-                for basket in baskets:
-                    if accepted_lines(basket):
-                        days[basket.day].append(basket)
+            for week, after in zip(weeks, [*weeks[1:], None], strict=True):
+                # files are read while tills sell
+                reading = asyncio.create_task(asyncio.to_thread(self._prepare, after) if after else _nothing())
                 for day in self.opening.days_of(week):
                     progress.say(f"{day:%A %-d %B %Y}")
-                    await self.day_end.move_to(day)
+                    with self._phase("clock"):
+                        await self.day_end.move_to(day)
                     await self._live(day, days.pop(day, []), progress)
-        await self.day_end.move_to(date.fromisoformat(self.plan.last_day) + timedelta(days=1))
+                self._discounts.pop(week - 1, None)
+                days = await reading
+            with self._phase("clock"):
+                await self.day_end.move_to(date.fromisoformat(self.plan.last_day) + timedelta(days=1))
         self.result.suppliers = self.suppliers.answers
         self.result.seconds = time.monotonic() - started
         return self.result
 
+    def _prepare(self, week: int) -> dict[date, list[Basket]]:
+        """Reads a week: its price list is all households', whoever is replayed. Returns what is sold, by day."""
+        everything = self.opening.data.baskets(week)
+        self._discounts[week] = member_discounts(everything, self.opening.products)
+        baskets = [basket for basket in everything if self.plan.takes(basket.household_id)]
+        self.result.coverage.add(baskets, self.opening.products)
+        days: dict[date, list[Basket]] = defaultdict(list)
+        for basket in baskets:
+            if accepted_lines(basket):
+                days[basket.day].append(basket)
+        return days
+
     async def _live(self, day: date, baskets: list[Basket], progress: Bar) -> None:
         late, self._late = self._late, [basket for basket in baskets if basket.basket_id in self.plan.offline]
-        uploaded = await self._upload(late)
+        with self._phase("uploads"):
+            uploaded = await self._upload(late)
         progress.advance(len(late))
         online = [basket for basket in baskets if basket.basket_id not in self.plan.offline]
-        await self._visit(self._visits(day, online), progress)
-        answered = await self.suppliers.evening(day, self._requests([*uploaded, *online]))
-        await self._settle_all([*self._latest, *answered])
+        with self._phase("tills"):
+            await self._visit(self._visits(day, online), progress)
+        with self._phase("suppliers"):
+            answered = await self.suppliers.evening(day, self._requests([*uploaded, *online]))
+        with self._phase("settling"):
+            await self._settle_all([*self._latest, *answered])
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.result.phases_s[name] = self.result.phases_s.get(name, 0.0) + time.monotonic() - started
 
     def _visits(self, day: date, baskets: list[Basket]) -> deque[Visit]:
         visits: dict[int, Visit] = defaultdict(Visit)

@@ -159,6 +159,9 @@ def _speed(console: Console, result: Result, latencies: Sequence[Latency]) -> No
             f"{each.repeated:,}",
         )
     console.print(table)
+    if result.phases_s:
+        phases = [(name, f"{seconds:.1f} s") for name, seconds in result.phases_s.items()]
+        _pairs(console, "Where the time went", phases)
     if result.cpu_s:
         per_sale = {name: 1000 * seconds / result.sales for name, seconds in result.cpu_s.items()}
         rows = [(name, f"{ms:.1f} ms") for name, ms in sorted(per_sale.items(), key=lambda pair: -pair[1]) if ms > 0]
