@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from services.loyalty.domain.points import Accrued, Balance, Hold, HoldState, refusal, reused
-from services.loyalty.domain.requests import BalanceAsked, Grant, HoldAsked, ResolveAsked
+from services.loyalty.domain.requests import BalanceAsked, Grant, GrantTerms, HoldAsked, ResolveAsked
 from services.runtime.database import Connection, Lane, raw
 from services.runtime.errors import DomainError
 from services.runtime.holds import TOMBSTONE_KEPT
@@ -13,8 +13,8 @@ from services.runtime.ids import new_id
 
 _ACCRUE = """
     SELECT reused, entry_ids::text[], available, repaid
-    FROM accrue($1::uuid, $2, $3, $4, $5, $6, $7, $8::uuid[], $9, $10, $11::uuid[], $12, $13, $14, $15, $16, $17,
-                $18, $19, $20::uuid[])
+    FROM accrue($1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::uuid[], $16::uuid[], $17, $18,
+                $19, $20, $21::uuid[])
 """
 _HOLD = """
     SELECT reused, refusals, available, expires
@@ -38,27 +38,24 @@ async def accrue(
 
     A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
     asked = [grant.asked for grant in grants]
-    clients = [grant.client_id for grant in grants]
     request_ids = [ask.request_id for ask in asked]
+    # the terms' places, counted from 1 as Postgres does
+    terms: dict[GrantTerms, int] = {}
+    places = [terms.setdefault(grant.terms, len(terms) + 1) for grant in grants]
     (row,) = await lane.fetch(
         _ACCRUE,
         tenant_id,
         max(grant.now for grant in grants),
         grants[0].trace,
-        _firsts(clients, request_ids),
-        clients,
+        *map(list, zip(*terms, strict=True)),
+        places,
+        _firsts([grant.terms.client_id for grant in grants], request_ids),
         request_ids,
         [ask.fingerprint for ask in asked],
         [ask.member_id for ask in asked],
-        [ask.point_currency for ask in asked],
-        [grant.class_no for grant in grants],
         [grant.entry_id for grant in grants],
         [ask.points for ask in asked],
-        [grant.expires_at for grant in grants],
         [grant.occurred_at for grant in grants],
-        [ask.reason for ask in asked],
-        [ask.store_id for ask in asked],
-        [ask.channel for ask in asked],
         [grant.partition for grant in grants],
         [grant.event_part for grant in grants],
         [new_id() for _ in range(partitions)],

@@ -5,11 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
+from typing import NamedTuple
 
 from services.loyalty.domain import programme as programmes
 from services.loyalty.domain.accrual import Earned, earn
 from services.loyalty.domain.points import Accrued, Balance, Entry, Hold
-from services.loyalty.domain.requests import BalanceAsked, Grant, GrantAsked, HoldAsked, QuoteAsked, ResolveAsked
+from services.loyalty.domain.requests import (
+    BalanceAsked,
+    Grant,
+    GrantAsked,
+    GrantTerms,
+    HoldAsked,
+    QuoteAsked,
+    ResolveAsked,
+)
 from services.loyalty.domain.tiers import lowest, tier_of
 from services.loyalty.store import entries, ledger, orders, tiers
 from services.loyalty.usecases.programmes import ProgrammeBook
@@ -100,7 +109,7 @@ class PointsDesk:
 
     async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
         """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid."""
-        grant = self._grant(call, asked, await self._terms(call, asked))
+        grant = self._grant(call, asked, await self._earning(call, asked))
         return await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
 
     async def accrue_many(self, call: Call, asked: Sequence[GrantAsked]) -> Verdicts:
@@ -108,20 +117,20 @@ class PointsDesk:
         verdicts: list[Accrued | DomainError | None] = [None] * len(asked)
         grants: list[Grant] = []
         places: list[int] = []
-        known: dict[tuple[str, str, str, datetime | None], _Terms | DomainError] = {}
+        known: dict[tuple[str, str, str, datetime | None], _Earning | DomainError] = {}
         for i, ask in enumerate(asked):
             key = (ask.point_currency, ask.expiry_class, ask.funder, ask.occurred_at)
-            terms = known.get(key)
-            if terms is None:
+            earning = known.get(key)
+            if earning is None:
                 try:
-                    terms = await self._terms(call, ask)
+                    earning = await self._earning(call, ask)
                 except DomainError as refusal:
-                    terms = refusal
-                known[key] = terms
-            if isinstance(terms, DomainError):
-                verdicts[i] = terms
+                    earning = refusal
+                known[key] = earning
+            if isinstance(earning, DomainError):
+                verdicts[i] = earning
             else:
-                grants.append(self._grant(call, ask, terms))
+                grants.append(self._grant(call, ask, earning))
                 places.append(i)
         if grants:
             for i, verdict in zip(places, await self._post(call, tuple(grants)), strict=True):
@@ -198,7 +207,7 @@ class PointsDesk:
                     verdicts.append(refusal)
             return verdicts
 
-    async def _terms(self, call: Call, asked: GrantAsked) -> "_Terms":
+    async def _earning(self, call: Call, asked: GrantAsked) -> "_Earning":
         """What the programme says of it. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
         occurred_at = asked.occurred_at or call.now
         if occurred_at > call.now:
@@ -210,31 +219,32 @@ class PointsDesk:
         class_no = await self.book.class_no(
             call, version.programme, funder=asked.funder or programmes.BRAND, expiry=expiry
         )
-        return _Terms(
-            class_no=class_no,
-            expires_at=programmes.expires_at(expiry, occurred_at, call.time_zone),
-            occurred_at=occurred_at,
-        )
+        return _Earning(class_no, programmes.expires_at(expiry, occurred_at, call.time_zone), occurred_at)
 
-    def _grant(self, call: Call, asked: GrantAsked, terms: "_Terms") -> Grant:
+    def _grant(self, call: Call, asked: GrantAsked, earning: "_Earning") -> Grant:
         entry_id = new_id()
         return Grant(
             asked=asked,
-            client_id=call.client_id,
-            class_no=terms.class_no,
+            terms=GrantTerms(
+                call.client_id,
+                asked.point_currency,
+                earning.class_no,
+                earning.expires_at,
+                asked.reason,
+                asked.store_id,
+                asked.channel,
+            ),
             entry_id=entry_id,
             partition=partition_of(asked.member_id, partitions=self.partitions),
             event_part=self.event_part(asked, entry_id),
-            expires_at=terms.expires_at,
-            occurred_at=terms.occurred_at,
+            occurred_at=earning.occurred_at,
             now=call.now,
             trace=call.trace,
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Terms:
-    """What grants of one kind have in common."""
+class _Earning(NamedTuple):
+    """What the programme makes of grants of one kind."""
 
     class_no: int
     expires_at: datetime

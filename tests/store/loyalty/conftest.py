@@ -226,22 +226,19 @@ class House:
 
 def grant(member_id: str, points: int, **asked: Any) -> GrantAsked:
     """A grant as it is asked for."""
-    return replace(
-        GrantAsked(
-            request_id=new_id(),
-            fingerprint=b"grant",
-            member_id=member_id,
-            point_currency=CURRENCY,
-            points=points,
-            expiry_class="",
-            funder="",
-            reason="goodwill",
-            occurred_at=None,
-            store_id="",
-            channel="",
-        ),
-        **asked,
-    )
+    return GrantAsked(
+        request_id=new_id(),
+        fingerprint=b"grant",
+        member_id=member_id,
+        point_currency=CURRENCY,
+        points=points,
+        expiry_class="",
+        funder="",
+        reason="goodwill",
+        occurred_at=None,
+        store_id="",
+        channel="",
+    )._replace(**asked)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

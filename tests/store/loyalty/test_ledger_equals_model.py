@@ -112,26 +112,28 @@ class Ledger:
         seen: set[str] = set()
         first = [not (key in seen or seen.add(key)) for key in keys]  # type: ignore[func-returns-value]
         nothing = [None] * len(rows)
+        terms = sorted({(self.classes[pool], expires_at) for pool, expires_at in zip(pools, expires, strict=True)})
         row = await self.connection.fetchrow(
             "SELECT * FROM accrue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-            " $19, $20)",
+            " $19, $20, $21)",
             self.tenant_id,
             now,
             "",
+            ["client"] * len(terms),
+            [CURRENCY] * len(terms),
+            [class_no for class_no, _ in terms],
+            [expires_at for _, expires_at in terms],
+            ["goodwill"] * len(terms),
+            [None] * len(terms),
+            [None] * len(terms),
+            [1 + terms.index((self.classes[pool], at)) for pool, at in zip(pools, expires, strict=True)],
             first,
-            ["client"] * len(rows),
             keys,
             [b"print"] * len(rows),
             members,
-            [CURRENCY] * len(rows),
-            [self.classes[pool] for pool in pools],
             [new_id() for _ in rows],
             points,
-            expires,
             [now] * len(rows),
-            ["goodwill"] * len(rows),
-            nothing,
-            nothing,
             [0] * len(rows),
             [b"payload"] * len(rows),
             [new_id()],

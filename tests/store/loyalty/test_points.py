@@ -1,6 +1,7 @@
 """Points end to end over Postgres: grants, holds, orders, refunds, time, merges, and the audit that sees it all."""
 
 import asyncio
+import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import pytest
 
 from services.loyalty.domain.points import HoldState
 from services.loyalty.usecases.members import MergedMembers
+from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House, grant
@@ -42,6 +44,85 @@ async def test_a_bundle_gives_each_item_its_verdict(house: House) -> None:
     verdicts = await house.points.accrue_many(house.call(), asked)
     reasons = [verdict.reason if isinstance(verdict, DomainError) else "" for verdict in verdicts]
     assert reasons == ["", "EXPIRY_CLASS_NOT_FOUND", "PROGRAMME_NOT_FOUND"]
+
+
+async def test_a_bundle_posts_as_its_items_one_by_one(house: House) -> None:
+    """Several items an account, two classes, repeats of before and within: verdicts, lots and books agree."""
+    chance = random.Random(7)
+    members, others = [new_id() for _ in range(6)], [new_id() for _ in range(6)]
+    twins = dict(zip(members, others, strict=True))
+    # one has no account yet, one no pool of the bonus class, one has spent all that it had
+    for member in (*members[1:], *others[1:]):
+        await house.grant(member, 5)
+    for member in (members[5], others[5]):
+        await house.resolve((await house.hold(member, 5)).hold_id)
+    plan = [
+        (chance.choice(members), chance.randrange(1, 9), chance.choice(["year", "bonus"]), f"r{chance.randrange(60)}")
+        for _ in range(80)
+    ]
+    by_request = {request_id: (member, points, of) for member, points, of, request_id in reversed(plan)}
+    plan = [(*by_request[request_id], request_id) for _, _, _, request_id in plan]
+    await house.grant(plan[3][0], plan[3][1], expiry_class=plan[3][2], request_id=plan[3][3])
+    await house.grant(twins[plan[3][0]], plan[3][1], expiry_class=plan[3][2], request_id=f"twin-{plan[3][3]}")
+
+    asked = [grant(member, points, expiry_class=of, request_id=name) for member, points, of, name in plan]
+    together = await house.points.accrue_many(house.call(), asked)
+    singly = [
+        await house.grant(twins[member], points, expiry_class=of, request_id=f"twin-{name}")
+        for member, points, of, name in plan
+    ]
+
+    left = [verdict.available_points for verdict in together if not isinstance(verdict, DomainError)]
+    assert left == [verdict.available_points for verdict in singly]
+    for member, twin in twins.items():
+        assert await house.balance(member) == await house.balance(twin)
+        assert await _lots(house, member) == await _lots(house, twin)
+    assert await house.audit() == {}
+
+
+async def test_a_batch_that_waits_for_an_account_adds_to_what_it_waited_for(house: House) -> None:
+    """What another transaction did to the account meanwhile is kept: rows are updated as they are after the lock."""
+    member, other = new_id(), new_id()
+    await house.grant(member, 100)
+    held, waiting = asyncio.Event(), asyncio.Event()
+
+    async def work(connection: Connection) -> None:
+        await raw(connection).execute(
+            "UPDATE accounts SET account_version = account_version WHERE member_id = $1::uuid", member
+        )
+        held.set()
+        await waiting.wait()
+        # as long as the batch below needs to run into the lock
+        await asyncio.sleep(0.2)
+
+    holder = asyncio.create_task(house.database.run(house.tenant_id, work))
+    await held.wait()
+    posting = asyncio.create_task(house.points.accrue_many(house.call(), [grant(member, 1), grant(other, 2)]))
+    waiting.set()
+    verdicts = await posting
+    await holder
+    assert [verdict.available_points for verdict in verdicts if not isinstance(verdict, DomainError)] == [101, 2]
+    assert await house.balance(member) == (101, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def _lots(house: House, member_id: str) -> list[tuple[object, ...]]:
+    async def work(connection: Connection) -> list[tuple[object, ...]]:
+        rows = await raw(connection).fetch(
+            """
+            SELECT e.class_no, e.end_points, e.account_version, e.points, e.expires_at, p.earned_points,
+                   p.last_expires_at, p.next_expires_at, a.account_version AS versions, a.due_at
+            FROM entries e
+            JOIN pools p USING (tenant_id, member_id, class_no)
+            JOIN accounts a ON a.tenant_id = e.tenant_id AND a.member_id = e.member_id
+            WHERE e.member_id = $1::uuid
+            ORDER BY e.account_version
+            """,
+            member_id,
+        )
+        return [tuple(row) for row in rows]
+
+    return await house.database.read(house.tenant_id, work)
 
 
 async def test_a_hold_is_resolved_once(house: House) -> None:

@@ -210,66 +210,190 @@ BEGIN
 END $$;
 
 -- Grants, each under its request id. An item that is not the first of its request in the batch gets the first's verdict.
--- What is granted is told by one event a partition: protobuf's repeated fields are joined by joining their bytes, and
--- `p_events` has an event id for each partition. Returns arrays in the order of the items.
+-- What many items share comes once, as terms (`t_...`), and each item says which are its own (`p_terms`). What is granted
+-- is told by one event a partition: protobuf's repeated fields are joined by joining their bytes, and `p_events` has an
+-- event id for each partition. Returns arrays in the order of the items.
+--
+-- Accounts that are plain (there, not merged, nothing due, no debt) take a short way: nothing to settle or repay, and
+-- window functions only where an account has several items. All others go by `enter` and `post_points`.
 CREATE FUNCTION accrue(
-    p_tenant uuid, p_now timestamptz, p_trace text, p_first boolean[], p_clients text[], p_requests text[],
-    p_prints bytea[], p_members uuid[], p_currencies text[], p_classes integer[], p_entries uuid[], p_points bigint[],
-    p_expires timestamptz[], p_occurred timestamptz[], p_reasons text[], p_stores text[], p_channels text[],
-    p_partitions smallint[], p_payloads bytea[], p_events uuid[],
+    p_tenant uuid, p_now timestamptz, p_trace text, t_clients text[], t_currencies text[], t_classes integer[],
+    t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[],
+    p_terms smallint[], p_first boolean[], p_requests text[], p_prints bytea[], p_members uuid[], p_entries uuid[],
+    p_points bigint[], p_occurred timestamptz[], p_partitions smallint[], p_payloads bytea[], p_events uuid[],
     OUT reused boolean[], OUT entry_ids uuid[], OUT available bigint[], OUT repaid bigint[]
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
-    v_in record;
+    v_plain boolean := false;
+    v_wanted bigint;
+    v_found bigint;
+    -- the accounts in the order of their first items; of all items, where an account has several
+    v_firsts bigint[];
+    v_rows tid[];
+    v_versions bigint[];
+    v_before bigint[];
+    -- what earlier items of the batch add to the item's pool, and the latest expiry so far there
+    v_pool_before bigint[];
+    v_expires timestamptz[];
     v_fresh boolean[];
     v_all_fresh boolean;
-    v_nulls text[] := array_fill(NULL::text, ARRAY[cardinality(p_members)]);
+    v_in record;
+    x record;
     r record;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    v_in := enter(p_tenant, p_now, p_currencies, p_members);
+    IF p_now < ALL (t_expires) THEN
+        BEGIN
+            -- in one fixed order: two batches must not deadlock
+            WITH wanted AS MATERIALIZED (
+                SELECT m, c, min(ord) AS ord
+                FROM (SELECT m, t_currencies[t] AS c, ord FROM unnest(p_members, p_terms) WITH ORDINALITY AS i(m, t, ord)) i
+                GROUP BY m, c ORDER BY m, c
+            ), locked AS MATERIALIZED (
+                SELECT w.ord, a.* FROM wanted w CROSS JOIN LATERAL (
+                    SELECT ctid AS account_row, account_version, available_points,
+                           merged_into IS NULL AND debt_points = 0 AND (due_at > p_now) IS NOT FALSE AS is_plain
+                    FROM accounts
+                    WHERE tenant_id = p_tenant AND member_id = w.m AND point_currency = w.c
+                    LIMIT 1 FOR UPDATE
+                ) a
+            )
+            SELECT (SELECT count(*) FROM wanted), count(*), bool_and(is_plain), array_agg(ord ORDER BY ord),
+                   array_agg(account_row ORDER BY ord), array_agg(account_version ORDER BY ord),
+                   array_agg(available_points ORDER BY ord)
+            INTO v_wanted, v_found, v_plain, v_firsts, v_rows, v_versions, v_before
+            FROM locked;
+            IF v_found < v_wanted THEN
+                -- the locks go before accounts are made: who waits for a new account must hold no old one
+                RAISE SQLSTATE 'SY001';
+            END IF;
+        EXCEPTION WHEN SQLSTATE 'SY001' THEN
+            v_plain := false;
+        END;
+    END IF;
+    IF NOT v_plain THEN
+        SELECT array_agg(t_currencies[t] ORDER BY ord) AS currencies, array_agg(t_classes[t] ORDER BY ord) AS classes,
+               array_agg(t_expires[t] ORDER BY ord) AS expires, array_agg(t_reasons[t] ORDER BY ord) AS reasons,
+               array_agg(t_stores[t] ORDER BY ord) AS stores, array_agg(t_channels[t] ORDER BY ord) AS channels
+        INTO x FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord);
+        v_in := enter(p_tenant, p_now, x.currencies, p_members);
+    END IF;
 
-    SELECT array_agg(x.is_first AND q.request_id IS NULL ORDER BY x.ord), bool_and(x.is_first AND q.request_id IS NULL)
+    SELECT array_agg(i.is_first AND q.request_id IS NULL ORDER BY i.ord), bool_and(i.is_first AND q.request_id IS NULL)
     INTO v_fresh, v_all_fresh
-    FROM unnest(p_first, p_clients, p_requests) WITH ORDINALITY AS x(is_first, client_id, request_id, ord)
+    FROM unnest(p_first, p_terms, p_requests) WITH ORDINALITY AS i(is_first, t, request_id, ord)
     LEFT JOIN LATERAL (
         SELECT request_id FROM point_requests
-        WHERE tenant_id = p_tenant AND client_id = x.client_id AND family = 'loyalty.accrue'
-          AND request_id = x.request_id
+        WHERE tenant_id = p_tenant AND client_id = t_clients[i.t] AND family = 'loyalty.accrue'
+          AND request_id = i.request_id
         LIMIT 1
     ) q ON true;
 
-    r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, p_currencies, p_classes, p_entries, p_points,
-                     p_expires, NULL, p_occurred, v_nulls, p_reasons, p_stores, p_channels, NULL);
+    IF NOT v_plain THEN
+        r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, x.currencies, x.classes, p_entries, p_points,
+                         x.expires, NULL, p_occurred, array_fill(NULL::text, ARRAY[cardinality(p_members)]), x.reasons,
+                         x.stores, x.channels, NULL);
+        available := r.available; repaid := r.repaid; v_before := NULL;
+    ELSE
+        IF v_wanted < cardinality(p_members) THEN
+            SELECT array_agg(a.account_row ORDER BY i.ord), array_agg(a.version + i.nth - 1 ORDER BY i.ord),
+                   array_agg(a.before + i.account_points - i.points ORDER BY i.ord),
+                   array_agg(i.pool_points - i.points ORDER BY i.ord), array_agg(i.expires_at ORDER BY i.ord)
+            INTO v_rows, v_versions, v_before, v_pool_before, v_expires
+            FROM (
+                SELECT i.ord, i.points, first_value(i.ord) OVER account AS first_ord,
+                       count(*) FILTER (WHERE i.fresh) OVER account AS nth,
+                       sum(i.points) FILTER (WHERE i.fresh) OVER account AS account_points,
+                       sum(i.points) FILTER (WHERE i.fresh) OVER pool AS pool_points,
+                       max(t_expires[i.t]) FILTER (WHERE i.fresh) OVER pool AS expires_at
+                FROM unnest(v_fresh, p_members, p_terms, p_points) WITH ORDINALITY AS i(fresh, m, t, points, ord)
+                WINDOW account AS (PARTITION BY i.m, t_currencies[i.t] ORDER BY i.ord),
+                       pool AS (PARTITION BY i.m, t_classes[i.t] ORDER BY i.ord)
+            ) i
+            JOIN unnest(v_firsts, v_rows, v_versions, v_before) AS a(first_ord, account_row, version, before)
+                 USING (first_ord);
+        END IF;
+
+        WITH item AS MATERIALIZED (
+            SELECT i.*, t_classes[i.t] AS class_no, p.ctid AS pool_row,
+                   coalesce(p.earned_points, 0) + coalesce(i.pool_before, 0) + i.points AS end_points,
+                   -- a late sale never expires before one already posted there
+                   greatest(p.last_expires_at, i.expires_at, t_expires[i.t]) AS lot_expires_at
+            FROM unnest(v_fresh, p_members, p_terms, p_entries, p_points, p_occurred, v_rows, v_versions, v_before,
+                        v_pool_before, v_expires) WITH ORDINALITY
+                 AS i(fresh, member_id, t, entry_id, points, occurred_at, account_row, version, before,
+                      pool_before, expires_at, ord)
+            LEFT JOIN LATERAL (
+                SELECT ctid, earned_points, last_expires_at FROM pools
+                WHERE tenant_id = p_tenant AND member_id = i.member_id AND class_no = t_classes[i.t]
+                LIMIT 1
+            ) p ON true
+            WHERE i.fresh
+        ), written AS (
+            INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
+                                 source, target, points, expires_at, occurred_at, reason, store_id, channel)
+            SELECT p_tenant, member_id, class_no, end_points, version + 1, member_id, entry_id, 1,
+                   11, 2, points, lot_expires_at, occurred_at, t_reasons[t], t_stores[t], t_channels[t]
+            FROM item
+        ), pooled AS MATERIALIZED (
+            SELECT member_id, class_no, t_currencies[min(t)] AS point_currency, pool_row,
+                   max(end_points) AS earned_points, max(lot_expires_at) AS last_expires_at,
+                   min(lot_expires_at) AS first_expires_at
+            FROM item
+            GROUP BY member_id, class_no, pool_row
+        ), grown AS (
+            UPDATE pools p SET earned_points = n.earned_points, last_expires_at = n.last_expires_at,
+                               next_expires_at = coalesce(p.next_expires_at, n.first_expires_at)
+            FROM pooled n
+            WHERE p.tenant_id = p_tenant AND p.ctid = n.pool_row
+        ), opened AS (
+            INSERT INTO pools (tenant_id, member_id, class_no, owner_id, point_currency, earned_points,
+                               last_expires_at, next_expires_at)
+            SELECT p_tenant, member_id, class_no, member_id, point_currency, earned_points, last_expires_at,
+                   first_expires_at
+            FROM pooled WHERE pool_row IS NULL
+        ), counted AS (
+            UPDATE accounts a SET
+                account_version = s.version + 1,
+                available_points = a.available_points + s.points,
+                due_at = least(a.due_at, s.due_at)
+            FROM (
+                SELECT account_row, max(version) AS version, sum(points) AS points, min(lot_expires_at) AS due_at
+                FROM item GROUP BY account_row
+            ) s
+            WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row
+        )
+        SELECT array_agg(before + points ORDER BY ord) INTO available FROM item;
+    END IF;
 
     INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, entry_id, available_points,
                                 repaid_points)
-    SELECT p_tenant, x.client_id, 'loyalty.accrue', x.request_id, x.print, x.entry_id, x.left_points,
-           coalesce(x.repaid_points, 0)
-    FROM unnest(v_fresh, p_clients, p_requests, p_prints, p_entries, r.available, r.repaid)
-         AS x(fresh, client_id, request_id, print, entry_id, left_points, repaid_points)
-    WHERE x.fresh;
+    SELECT p_tenant, t_clients[i.t], 'loyalty.accrue', i.request_id, i.print, i.entry_id,
+           coalesce(i.before + i.points, i.left_points), coalesce(i.repaid_points, 0)
+    FROM unnest(v_fresh, p_terms, p_requests, p_prints, p_entries, p_points, v_before, available, repaid)
+         AS i(fresh, t, request_id, print, entry_id, points, before, left_points, repaid_points)
+    WHERE i.fresh;
 
     INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
                         occurred_at, trace)
-    SELECT p_tenant, p_events[x.partition + 1], 'loyalty.PointsGranted', 'grants', p_events[x.partition + 1]::text, 1,
-           x.partition, string_agg(x.payload, ''::bytea ORDER BY x.ord), p_now, p_trace
-    FROM unnest(v_fresh, p_partitions, p_payloads) WITH ORDINALITY AS x(fresh, partition, payload, ord)
-    WHERE x.fresh
-    GROUP BY x.partition;
+    SELECT p_tenant, p_events[i.partition + 1], 'loyalty.PointsGranted', 'grants', p_events[i.partition + 1]::text, 1,
+           i.partition, string_agg(i.payload, ''::bytea ORDER BY i.ord), p_now, p_trace
+    FROM unnest(v_fresh, p_partitions, p_payloads) WITH ORDINALITY AS i(fresh, partition, payload, ord)
+    WHERE i.fresh
+    GROUP BY i.partition;
 
     IF v_all_fresh THEN
-        entry_ids := p_entries; available := r.available; repaid := r.repaid;
+        entry_ids := p_entries;
     ELSE
-        SELECT array_agg(q.fingerprint <> x.print ORDER BY x.ord), array_agg(q.entry_id ORDER BY x.ord),
-               array_agg(q.available_points ORDER BY x.ord), array_agg(q.repaid_points ORDER BY x.ord)
+        SELECT array_agg(q.fingerprint <> i.print ORDER BY i.ord), array_agg(q.entry_id ORDER BY i.ord),
+               array_agg(q.available_points ORDER BY i.ord), array_agg(q.repaid_points ORDER BY i.ord)
         INTO reused, entry_ids, available, repaid
-        FROM unnest(p_clients, p_requests, p_prints) WITH ORDINALITY AS x(client_id, request_id, print, ord)
+        FROM unnest(p_terms, p_requests, p_prints) WITH ORDINALITY AS i(t, request_id, print, ord)
         CROSS JOIN LATERAL (
             SELECT fingerprint, entry_id, available_points, repaid_points FROM point_requests
-            WHERE tenant_id = p_tenant AND client_id = x.client_id AND family = 'loyalty.accrue'
-              AND request_id = x.request_id
+            WHERE tenant_id = p_tenant AND client_id = t_clients[i.t] AND family = 'loyalty.accrue'
+              AND request_id = i.request_id
             LIMIT 1
         ) q;
     END IF;
