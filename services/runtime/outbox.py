@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from services.runtime.call import Call
@@ -72,6 +73,7 @@ async def record(connection: Connection, call: Call, events: Sequence[Recorded],
     )
 
 
+@lru_cache(maxsize=65_536)  # who comes once mostly comes again, and a cryptographic hash takes 1 µs
 def partition_of(key: str, *, partitions: int) -> int:
     """The partition of a member or aggregate, the same for ever: the number of partitions is fixed at installation."""
     return stable_hash(key) % partitions
