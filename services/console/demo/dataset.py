@@ -4,6 +4,7 @@ The files hold simulated data that is based on real shopping patterns. Their tim
 the `week` column turns at Sunday midnight, and every coupon redemption falls on a day on which its household shopped.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ _MAX_CENT_ERROR = 1e-6
 
 
 class DataSetError(Exception):
-    """The files are not the ones that the demo was written for."""
+    """The files are not the ones that the demo was written for, or don't have what was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,17 +244,19 @@ def busiest_weeks(data: DataSet) -> tuple[int, int]:
 
 
 def parse_weeks(data: DataSet, text: str) -> tuple[int, ...]:
-    """`""` is the busiest fortnight, `"all"` the year; else "33", "33,34" or "30-35". Raises ValueError."""
+    """`""` is the busiest fortnight, `"all"` the year; else "33", "33,34" or "30-35". Raises DataSetError."""
     if not text:
         return busiest_weeks(data)
     if text == "all":
         return tuple(range(1, LAST_WEEK + 1))
     weeks: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        weeks.update(range(int(first), int(last or first) + 1))
+        named = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", part.strip())
+        if named is None:
+            raise DataSetError(f"weeks are written 33, 33,34, 30-35 or all, not {text!r}")
+        weeks.update(range(int(named[1]), int(named[2] or named[1]) + 1))
     if not weeks or min(weeks) < 1 or max(weeks) > LAST_WEEK:
-        raise ValueError(f"weeks are 1 to {LAST_WEEK}, not {text!r}")
+        raise DataSetError(f"weeks are 1 to {LAST_WEEK}, not {text!r}")
     return tuple(sorted(weeks))
 
 

@@ -8,23 +8,34 @@ from pathlib import Path
 from rich.console import Console
 
 from services.console.demo import rules
+from services.console.demo.barrier import NeverHeard
 from services.console.demo.books import Books, Reader
 from services.console.demo.brand import Brand, create_brand
-from services.console.demo.calls import StopWatch, Wire
+from services.console.demo.calls import StopWatch, Wire, reason_of
 from services.console.demo.cpu import cpu_seconds
-from services.console.demo.dataset import DataSet, parse_weeks
+from services.console.demo.dataset import DataSet, DataSetError, parse_weeks
 from services.console.demo.first_calls import first_calls as calls_to_paste
-from services.console.demo.opening import Opening
+from services.console.demo.opening import Opening, OpeningFailed
 from services.console.demo.plan import Plan, make_plan
-from services.console.demo.reference import expected_books
-from services.console.demo.replay import Replay, Result
+from services.console.demo.reference import ReferenceFailed, expected_books
+from services.console.demo.replay import Replay, Result, UploadRefused
 from services.console.demo.report import show_report, show_verdict
 from services.console.demo.seed import late_evening, open_shops
+from services.console.demo.supply import NeverAsked
 from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks
 from services.console.stack.local import LocalStack
+from services.console.stack.refusals import StackRefused
 from services.console.tenants import remember_tenant
+from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from services.runtime.settings import SERVICES
+
+
+class DemoFailed(StackRefused):
+    """The demonstration did not come to its end; the message says why."""
+
+
+_FAILURES = (DataSetError, OpeningFailed, ReferenceFailed, NeverHeard, NeverAsked, UploadRefused, DomainError)
 
 
 class Demo:
@@ -45,9 +56,17 @@ class Demo:
         self._outside = Wire(dict.fromkeys(SERVICES, stack.addresses["edge"]) if via_edge else inside, watch=self.watch)
 
     async def run(self, weeks: str) -> int:
-        """Plans, opens the shops, replays, reports; 0 only if coverage and engine agree."""
+        """Plans, opens the shops, replays, reports; 0 only if coverage and engine agree.
+
+        Raises DemoFailed where it can't come to its end: one line says why."""
         try:
             return await self._run(weeks)
+        except (*_FAILURES, ExceptionGroup) as failure:
+            first = _first(failure)
+            if not isinstance(first, _FAILURES):
+                raise  # a bug of ours, told in full
+            said = reason_of(first) if isinstance(first, DomainError) else first
+            raise DemoFailed(f"the demonstration stopped: {said}") from failure
         finally:
             await self._inside.close()
             await self._outside.close()
@@ -176,6 +195,13 @@ def first_calls(stack: LocalStack) -> str:
     brand = Brand.load(stack.directory / "demo" / "brand.json")
     assert brand is not None, "the demonstration left no brand"
     return calls_to_paste(brand, stack.addresses)
+
+
+def _first(failure: Exception) -> Exception:
+    """The failure itself, or the first of many tills'."""
+    while isinstance(failure, ExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure
 
 
 def _digest(plan: Plan) -> str:
