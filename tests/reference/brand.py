@@ -12,7 +12,9 @@ BASE_POINTS_PER_CENT = Fraction(4, 100)
 FRESH_POINTS_PER_CENT = Fraction(10, 100)
 FRESH_DEPARTMENTS = {"PRODUCE", "SEAFOOD", "SALAD BAR"}
 FRESH_WEEKDAYS = {"Tue", "Wed", "Thu"}
-LIFE_IN_DAYS = {"base": 365, "bonus": 7}
+# The growers pay for those; all others, and the welcome (a week as well), are the brand's.
+LIFE_IN_DAYS = {"base": 365, "fresh": 7, "welcome": 7}
+PAID_BY = {"base": "brand", "fresh": "growers", "welcome": "brand"}
 DAYS_TO_RETURN = 3
 GRACE_DAYS = 30
 NOTHING_COMES_BACK_AFTER = 21

@@ -9,6 +9,11 @@ from tests.reference import brand
 GRACE = "grace"
 
 
+def payer(pool: str) -> str:
+    """Who pays for the points of a pool; graced points stay with theirs."""
+    return pool.removeprefix(f"{GRACE}/") if pool.startswith(GRACE) else brand.PAID_BY.get(pool, "brand")
+
+
 class Lot(TypedDict):
     """What one earning added to a pool. `last_day` is the last day on which it can be spent."""
 
@@ -39,12 +44,16 @@ class Purse:
         self.lots: list[Lot] = []
         self.earned: dict[str, Earned] = {}
         self.spent: dict[str, list[tuple[str, int]]] = {}
-        self.debt = 0
+        self.owed_to: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
 
     def available(self) -> int:
         """What can be spent."""
         return sum(lot["left"] for lot in self.lots)
+
+    def debt(self) -> int:
+        """What is owed, to whoever paid for the points."""
+        return self.owed_to.total()
 
     def waiting(self) -> int:
         """What is earned, but may still be returned."""
@@ -105,8 +114,8 @@ class Purse:
         return lot
 
     def _repay(self, pool: str, points: int) -> None:
-        owed = min(self.debt, points)
-        self.debt -= owed
+        owed = min(self.owed_to[payer(pool)], points)
+        self.owed_to[payer(pool)] -= owed
         self.told["repaid"] += owed
         for lot in self.lots:
             if lot["pool"] == pool:
@@ -144,7 +153,7 @@ class Purse:
                 back += part
         self._repay(pool, back)
         if points > back:
-            self._add(GRACE, points - back, self.today + timedelta(days=brand.GRACE_DAYS))
+            self._add(f"{GRACE}/{payer(pool)}", points - back, self.today + timedelta(days=brand.GRACE_DAYS))
             self.told["graced"] += points - back
 
     def _take_back(self, earned: Earned, points: int) -> None:
@@ -159,7 +168,7 @@ class Purse:
             points -= part
         part = min(points, self.available())
         self._take_first(part)
-        self.debt += points - part
+        self.owed_to[payer(earned["pool"])] += points - part
         self.told["owed"] += points - part
 
     def _throw_out(self) -> None:

@@ -88,7 +88,7 @@ class Shop:
         for row in files.rows("transactions", ["household_id"]):
             if row["household_id"] not in self.customers and row["household_id"] % plan["one_in"] == 0:
                 purse = Purse(self.today)
-                purse.earn("welcome", "bonus", brand.WELCOME, sold_on=self.today, returnable=False)
+                purse.earn("welcome", "welcome", brand.WELCOME, sold_on=self.today, returnable=False)
                 self.customers[row["household_id"]] = Customer(purse=purse, card=Card(self.today))
 
     def live(self) -> None:
@@ -210,7 +210,7 @@ class Shop:
         }
         for rule, pool, rate, factor, counts in (
             ("base", "base", brand.BASE_POINTS_PER_CENT, customer.card.factor(), everything),
-            ("fresh-days", "bonus", brand.FRESH_POINTS_PER_CENT, Fraction(1), fresh),
+            ("fresh-days", "fresh", brand.FRESH_POINTS_PER_CENT, Fraction(1), fresh),
         ):
             points, shares = earned_points(bases, rate=rate, factor=factor, counts=counts)
             if points:
@@ -342,7 +342,7 @@ def _customer(customer: Customer) -> dict[str, Any]:
     return {
         "available": purse.available(),
         "pending": purse.waiting(),
-        "debt": purse.debt,
+        "debt": purse.debt(),
         "tier": customer.card.tier,
         **{name: purse.told[name] for name in ("earned", "burnt", "given_back", "taken_back", "expired", "owed")},
     }

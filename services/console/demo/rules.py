@@ -47,6 +47,7 @@ class Earning:
     departments: tuple[str, ...] = ()
     weekdays: tuple[int, ...] = ()
     tier_multiplied: bool = False
+    funder: str = ""
 
 
 EARNINGS = (
@@ -58,6 +59,8 @@ EARNINGS = (
         expiry_class=BONUS_CLASS,
         departments=("PRODUCE", "SEAFOOD", "SALAD BAR"),
         weekdays=(2, 3, 4),
+        # who sells the vegetables pays for the points: a debt of theirs is repaid by their points only
+        funder="growers",
     ),
 )
 

@@ -151,6 +151,7 @@ async def _programme(opening: Opening) -> int:
                 categories=earning.departments,
                 weekdays=earning.weekdays,
                 tier_multiplied=earning.tier_multiplied,
+                funder=earning.funder,
             )
             for earning in rules.EARNINGS
         ],

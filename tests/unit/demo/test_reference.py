@@ -121,7 +121,11 @@ def test_giving_back_counts_the_earliest_as_spent_and_makes_grace_of_the_expired
     given.burn("second", 250)
     given.next_day(DAY + timedelta(days=1))
     given.refund(burnt=[("first", 200)], earned=[])
-    assert [(lot["pool"], lot["left"]) for lot in given.lots] == [("pool", 0), ("pool", 50 + 150), (GRACE, 50)]
+    assert [(lot["pool"], lot["left"]) for lot in given.lots] == [
+        ("pool", 0),
+        ("pool", 50 + 150),
+        (f"{GRACE}/brand", 50),
+    ]
     assert given.available() == 250
 
 
@@ -152,9 +156,20 @@ def test_what_cannot_be_taken_is_owed_and_repaid_by_the_next_points() -> None:
     owing.earn("sale/base", "base", 100, sold_on=DAY, returnable=False)
     owing.burn("other", 80)
     owing.refund(burnt=[], earned=[("sale/base", 100)])
-    assert (owing.available(), owing.debt) == (0, 80)
+    assert (owing.available(), owing.debt()) == (0, 80)
     owing.earn("next/base", "base", 100, sold_on=DAY, returnable=False)
-    assert (owing.available(), owing.debt) == (20, 0)
+    assert (owing.available(), owing.debt()) == (20, 0)
+
+
+def test_a_debt_is_repaid_by_points_of_whom_it_is_owed_to() -> None:
+    owing = Purse(DAY)
+    owing.earn("sale/fresh", "fresh", 100, sold_on=DAY, returnable=False)
+    owing.burn("other", 100)
+    owing.refund(burnt=[], earned=[("sale/fresh", 100)])
+    owing.earn("next/base", "base", 40, sold_on=DAY, returnable=False)
+    assert (owing.available(), owing.debt()) == (40, 100)
+    owing.earn("next/fresh", "fresh", 130, sold_on=DAY, returnable=False)
+    assert (owing.available(), owing.debt()) == (70, 0)
 
 
 def test_pending_points_mature_at_the_end_of_the_last_day_to_return() -> None:
