@@ -35,7 +35,7 @@ BACKOFF_S = 0.02
 MAX_RUNS = 96
 RETRY_AFTER_S = 0.5
 # company: the last batch was at least so large, and so many come in each step of a wait
-COMPANY = 4
+COMPANY = 2
 ENOUGH = 64
 STEP_S = 0.001
 LONGEST_WAIT_S = 0.01
