@@ -68,6 +68,26 @@ class Result:
         return cls(**{name: _counted(value) for name, value in found.items()}, coverage=coverage)
 
 
+def upload_waves(baskets: Sequence[Basket]) -> list[list[list[Basket]]]:
+    """Stores' sales that can be uploaded at once, wave by wave: none of a wave shares a household with another.
+
+    Of two stores that share one, the smaller number comes first.
+    """
+    stores: dict[int, list[Basket]] = defaultdict(list)
+    for basket in baskets:
+        stores[basket.store_id].append(basket)
+    waves: list[list[list[Basket]]] = []
+    wave_of: dict[int, int] = {}
+    for _, own in sorted(stores.items()):
+        households = {basket.household_id for basket in own}
+        wave = max((wave_of[household] + 1 for household in households if household in wave_of), default=0)
+        wave_of.update(dict.fromkeys(households, wave))
+        while len(waves) <= wave:
+            waves.append([])
+        waves[wave].append(own)
+    return waves
+
+
 async def _nothing() -> dict[date, list[Basket]]:
     return {}
 
@@ -203,18 +223,22 @@ class Replay:
         await self.day_end.caught_up()
 
     async def _upload(self, late: list[Basket]) -> list[Basket]:
-        """Yesterday's off-line sales, store by store; each batch is sent twice, as after a link that broke again."""
-        stores: dict[int, list[Basket]] = defaultdict(list)
-        for basket in late:
-            stores[basket.store_id].append(basket)
-        uploaded: list[Basket] = []
-        for _, own in sorted(stores.items()):
-            for first in range(0, len(own), SALES_AN_UPLOAD):
-                await self._upload_batch(own[first : first + SALES_AN_UPLOAD])
-            uploaded += own
-        if uploaded:
-            await self._settle_all([uploaded[-1].basket_id])
-        return uploaded
+        """Yesterday's off-line sales; each batch is sent twice, as after a link that broke again.
+
+        Stores upload at once, but a household's sales in two of them come in the order of the stores.
+        """
+        if not late:
+            return []
+        for wave in upload_waves(late):
+            async with asyncio.TaskGroup() as group:
+                for own in wave:
+                    group.create_task(self._upload_store(own))
+        await self._settle_all([own[-1].basket_id for wave in upload_waves(late) for own in wave])
+        return sorted(late, key=lambda basket: (basket.store_id, basket.at, basket.basket_id))
+
+    async def _upload_store(self, own: list[Basket]) -> None:
+        for first in range(0, len(own), SALES_AN_UPLOAD):
+            await self._upload_batch(own[first : first + SALES_AN_UPLOAD])
 
     async def _upload_batch(self, batch: list[Basket]) -> None:
         discounts = self._discounts[batch[0].week]
