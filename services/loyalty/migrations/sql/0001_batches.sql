@@ -1,7 +1,8 @@
 -- Many accounts in one transaction. Statements are separate on purpose: each sees what was committed before the locks.
 -- Plans are pinned: with statistics that lag behind (a new tenant, an empty table) the planner reads all of a tenant's
 -- rows for every item, which was up to a hundred times slower. A LATERAL with LIMIT 1 is one probe of the primary key
--- whatever the planner thinks, and rows that were read under lock are updated by their ctid.
+-- whatever the planner thinks, and rows that were read under lock are updated by their ctid: items are `BETWEEN 1 AND
+-- 1000000`, which always holds, so that it expects one of them and goes by the ctid even if it takes the table for empty.
 
 -- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, posts what is due.
 -- Returns the members whose accounts they are now, and whether one of them has debt.
@@ -91,7 +92,7 @@ BEGIN
                     p_occurred, p_orders, p_reasons, p_stores, p_channels, p_keeps) WITH ORDINALITY
              AS x(post, slow, member_id, point_currency, class_no, entry_id, points, expires_at, matures, occurred_at,
                   order_id, reason, store_id, channel, keeps, ord)
-        WHERE x.post AND x.slow IS NOT TRUE
+        WHERE x.post AND x.slow IS NOT TRUE AND x.ord BETWEEN 1 AND 1000000
     ), placed AS (
         -- where each lot ends in its pool; a late sale never expires before one already posted there
         SELECT i.*, p.ctid AS pool_row,
@@ -329,7 +330,7 @@ BEGIN
                 WHERE tenant_id = p_tenant AND member_id = i.member_id AND class_no = t_classes[i.t]
                 LIMIT 1
             ) p ON true
-            WHERE i.fresh
+            WHERE i.fresh AND i.ord BETWEEN 1 AND 1000000
         ), written AS (
             INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
                                  source, target, points, expires_at, occurred_at, reason, store_id, channel)

@@ -132,6 +132,8 @@ BEGIN
                p_expires[d.ord] AS expires_at, d.*
         FROM unnest(d_ord, d_pool, d_class, d_end, d_version, d_account, d_row)
              AS d(ord, pool_member, class_no, end_points, version, account_row, pool_row)
+        -- always so: rows are updated by their ctid (see 0001_batches.sql)
+        WHERE d.ord BETWEEN 1 AND 1000000
     ), written AS (
         INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
                              source, target, points, occurred_at, order_id, reason)
