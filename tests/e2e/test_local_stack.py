@@ -14,6 +14,7 @@ from services.console.stack.local import LocalStack, running_stack
 from services.console.stack.postgres import EmbeddedPostgres
 from services.console.stack.refusals import AlreadyRunning, DidNotStart, NotInstalled
 from services.console.stack.settings import REPOSITORY, StackSettings
+from tests.conftest import ROLE_PASSWORD
 
 
 async def execute(stack: LocalStack, statement: str) -> object:
@@ -100,7 +101,8 @@ async def test_after_a_killed_supervisor_the_next_start_takes_over(tmp_path: Pat
 async def test_given_servers_are_used_and_none_is_started(
     tmp_path: Path, empty_database_url: str, valkey_url: str
 ) -> None:
-    given = {"database_url": empty_database_url, "redis_url": valkey_url}
+    # the run's own password: another would shut every later test out, since roles belong to the whole server
+    given = {"database_url": empty_database_url, "redis_url": valkey_url, "role_password": ROLE_PASSWORD}
     settings = StackSettings.for_tests(tmp_path).model_copy(update=given)
     async with LocalStack(settings, services=("identity",)) as stack:
         assert set(stack.pids) == {"identity"}

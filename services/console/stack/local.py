@@ -83,10 +83,15 @@ class LocalStack:
         return {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
-            "SIYU_ROLE_PASSWORD": secret_of(self.directory, "role_password"),
+            "SIYU_ROLE_PASSWORD": self.role_password,
             "SIYU_DRAIN_S": str(self.settings.drain_s),
             **{f"SIYU_{name.upper()}_ADDRESS": self.addresses[name] for name in ROLES},
         }
+
+    @property
+    def role_password(self) -> str:
+        """The password of the services' database roles: as it was given, or one of this installation's own."""
+        return self.settings.role_password or self.secret("role_password")
 
     def secret(self, name: str) -> str:
         """A secret of this installation; a new name makes a new secret."""
@@ -159,9 +164,7 @@ class LocalStack:
         self._say("migrating the schemas")
         for service in SERVICES:
             if service in self._services:
-                await migrate(
-                    Settings(database_url=self.database_url, role_password=self.secret("role_password")), service
-                )
+                await migrate(Settings(database_url=self.database_url, role_password=self.role_password), service)
         self._say(f"starting {', '.join(self._services)}")
         await self._supervisor.start_all(self._program_of(share) for share in self._shares)
         if "gateway" in self._services:

@@ -21,6 +21,8 @@ class StackSettings(BaseSettings):
     split: Split = Field(default=DEFAULT_SPLIT, validation_alias="SIYU_LOCAL_SPLIT")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    # The services' roles belong to the server, not to a database: installations that share one share this password.
+    role_password: str | None = Field(default=None, validation_alias="SIYU_ROLE_PASSWORD", repr=False)
     shared_buffers_mb: int = Field(default=512, ge=16, validation_alias="SIYU_POSTGRES_SHARED_BUFFERS_MB")
     drain_s: float = Field(default=0.5, ge=0, validation_alias="SIYU_DRAIN_S")
 
