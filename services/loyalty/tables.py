@@ -150,7 +150,7 @@ point_requests = Table(
     Column("captured_points", BigInteger, nullable=True),
     Column("expires_at", DateTime(timezone=True), nullable=True),
     Column("stored_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
-    PrimaryKeyConstraint("tenant_id", "client_id", "family", "request_id"),
+    PrimaryKeyConstraint("tenant_id", "request_id", "client_id", "family"),
     Index("point_requests_refused", "stored_at", postgresql_where=text("(refusal IS NOT NULL)")),
 )
 

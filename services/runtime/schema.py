@@ -9,8 +9,11 @@ import re
 REQUEST_PARTITIONS = 16
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 
-TENANT = "nullif(current_setting('siyu.tenant', true), '')::uuid"
-"""The transaction's tenant. After a transaction-local set_config the value is '' and not NULL."""
+TENANT = "(SELECT nullif(current_setting('siyu.tenant', true), '')::uuid)"
+"""The transaction's tenant. After a transaction-local set_config the value is '' and not NULL.
+
+A sub-select is evaluated once a statement; the bare expression, once for every row that a batch looks up.
+"""
 
 
 def roles(service: str, *, password: str = "") -> tuple[str, ...]:
@@ -139,8 +142,13 @@ def _outbox(service: str) -> tuple[str, ...]:
             occurred_at timestamptz NOT NULL,
             posted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
             trace text NOT NULL DEFAULT ''
-        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000)
+        ) WITH (
+            autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+            -- a row lives for milliseconds: don't compress it, nor give it a second place, unless it must
+            toast_tuple_target = 8160
+        )
         """,
+        f"ALTER TABLE {service}.outbox ALTER COLUMN payload SET STORAGE EXTERNAL",
         f"CREATE INDEX outbox_xid ON {service}.outbox (xid)",
         *rls(service, "outbox"),
         # a use case writes events and never takes one back

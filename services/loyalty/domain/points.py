@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.runtime.errors import AlreadyExists, DomainError, Missing, Refused
 from services.runtime.holds import HoldCaptured, HoldExpired, HoldTooOld, HoldVoided
@@ -81,8 +81,8 @@ class Entry:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accrued:
+# A named tuple: a frozen dataclass takes three times as long to make, and there are 20,000 a second.
+class Accrued(NamedTuple):
     """A grant that was posted."""
 
     entry_id: str

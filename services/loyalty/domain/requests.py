@@ -15,14 +15,20 @@ class GrantAsked(NamedTuple):
     request_id: str
     fingerprint: bytes
     member_id: str
-    point_currency: str
     points: int
+    # from here on what many grants share
+    point_currency: str
     expiry_class: str
     funder: str
     reason: str
     occurred_at: datetime | None
     store_id: str
     channel: str
+
+    @property
+    def shared(self) -> tuple[object, ...]:
+        """What decides the terms: grants of one call that are equal in it have the same."""
+        return self[4:]
 
 
 class GrantTerms(NamedTuple):
@@ -45,7 +51,6 @@ class Grant(NamedTuple):
     entry_id: str
     partition: int
     event_part: bytes
-    occurred_at: datetime
     now: datetime
     trace: str
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import NamedTuple
 
 from services.loyalty.domain import programme as programmes
 from services.loyalty.domain.accrual import Earned, earn
@@ -109,7 +107,7 @@ class PointsDesk:
 
     async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
         """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid."""
-        grant = self._grant(call, asked, await self._earning(call, asked))
+        grant = self._grant(call, asked, await self._terms(call, asked))
         return await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
 
     async def accrue_many(self, call: Call, asked: Sequence[GrantAsked]) -> Verdicts:
@@ -117,20 +115,20 @@ class PointsDesk:
         verdicts: list[Accrued | DomainError | None] = [None] * len(asked)
         grants: list[Grant] = []
         places: list[int] = []
-        known: dict[tuple[str, str, str, datetime | None], _Earning | DomainError] = {}
+        known: dict[tuple[object, ...], GrantTerms | DomainError] = {}
         for i, ask in enumerate(asked):
-            key = (ask.point_currency, ask.expiry_class, ask.funder, ask.occurred_at)
-            earning = known.get(key)
-            if earning is None:
+            key = ask.shared
+            terms = known.get(key)
+            if terms is None:
                 try:
-                    earning = await self._earning(call, ask)
+                    terms = await self._terms(call, ask)
                 except DomainError as refusal:
-                    earning = refusal
-                known[key] = earning
-            if isinstance(earning, DomainError):
-                verdicts[i] = earning
+                    terms = refusal
+                known[key] = terms
+            if isinstance(terms, DomainError):
+                verdicts[i] = terms
             else:
-                grants.append(self._grant(call, ask, earning))
+                grants.append(self._grant(call, ask, terms))
                 places.append(i)
         if grants:
             for i, verdict in zip(places, await self._post(call, tuple(grants)), strict=True):
@@ -207,8 +205,8 @@ class PointsDesk:
                     verdicts.append(refusal)
             return verdicts
 
-    async def _earning(self, call: Call, asked: GrantAsked) -> "_Earning":
-        """What the programme says of it. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
+    async def _terms(self, call: Call, asked: GrantAsked) -> GrantTerms:
+        """What the programme makes of it. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
         occurred_at = asked.occurred_at or call.now
         if occurred_at > call.now:
             raise Invalid("it has not happened yet", field="occurred_at")
@@ -219,33 +217,24 @@ class PointsDesk:
         class_no = await self.book.class_no(
             call, version.programme, funder=asked.funder or programmes.BRAND, expiry=expiry
         )
-        return _Earning(class_no, programmes.expires_at(expiry, occurred_at, call.time_zone), occurred_at)
-
-    def _grant(self, call: Call, asked: GrantAsked, earning: "_Earning") -> Grant:
-        entry_id = new_id()
-        return Grant(
-            asked=asked,
-            terms=GrantTerms(
-                call.client_id,
-                asked.point_currency,
-                earning.class_no,
-                earning.expires_at,
-                asked.reason,
-                asked.store_id,
-                asked.channel,
-            ),
-            entry_id=entry_id,
-            partition=partition_of(asked.member_id, partitions=self.partitions),
-            event_part=self.event_part(asked, entry_id),
-            occurred_at=earning.occurred_at,
-            now=call.now,
-            trace=call.trace,
+        return GrantTerms(
+            call.client_id,
+            asked.point_currency,
+            class_no,
+            programmes.expires_at(expiry, occurred_at, call.time_zone),
+            asked.reason,
+            asked.store_id,
+            asked.channel,
         )
 
-
-class _Earning(NamedTuple):
-    """What the programme makes of grants of one kind."""
-
-    class_no: int
-    expires_at: datetime
-    occurred_at: datetime
+    def _grant(self, call: Call, asked: GrantAsked, terms: GrantTerms) -> Grant:
+        entry_id = new_id()
+        return Grant(
+            asked,
+            terms,
+            entry_id,
+            partition_of(asked.member_id, partitions=self.partitions),
+            self.event_part(asked, entry_id),
+            call.now,
+            call.trace,
+        )

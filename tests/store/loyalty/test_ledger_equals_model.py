@@ -113,9 +113,7 @@ class Ledger:
         first = [not (key in seen or seen.add(key)) for key in keys]  # type: ignore[func-returns-value]
         nothing = [None] * len(rows)
         terms = sorted({(self.classes[pool], expires_at) for pool, expires_at in zip(pools, expires, strict=True)})
-        row = await self.connection.fetchrow(
-            "SELECT * FROM accrue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-            " $19, $20, $21)",
+        parameters = (
             self.tenant_id,
             now,
             "",
@@ -133,11 +131,17 @@ class Ledger:
             members,
             [new_id() for _ in rows],
             points,
-            [now] * len(rows),
-            [0] * len(rows),
-            [b"payload"] * len(rows),
+            None,
             [new_id()],
+            [b"payload" * len(rows)],
         )
+        statement = (
+            "SELECT * FROM accrue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
+            " $19, $20, $21, $22)"
+        )
+        row = await self.connection.fetchrow(statement, *parameters, None, None)
+        if row["again"]:
+            row = await self.connection.fetchrow(statement, *parameters, [0] * len(rows), [b"payload"] * len(rows))
         repaid = row["repaid"] or nothing
         return [(left, paid or 0) for left, paid in zip(row["available"], repaid, strict=True)]
 

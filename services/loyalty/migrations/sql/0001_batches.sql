@@ -4,6 +4,17 @@
 -- whatever the planner thinks, and rows that were read under lock are updated by their ctid: items are `BETWEEN 1 AND
 -- 1000000`, which always holds, so that it expects one of them and goes by the ctid even if it takes the table for empty.
 
+-- Makes the accounts that are missing, each with the survivor of its member.
+CREATE FUNCTION open_accounts(p_tenant uuid, p_members uuid[], p_currencies text[]) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO accounts (tenant_id, member_id, point_currency, merged_into)
+    SELECT p_tenant, x.m, x.c, l.member_id
+    FROM (SELECT DISTINCT m, c FROM unnest(p_members, p_currencies) AS x(m, c)) x
+    LEFT JOIN aliases l ON l.tenant_id = p_tenant AND l.alias_id = x.m
+    ORDER BY x.m, x.c
+    ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING
+$$;
+
 -- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, posts what is due.
 -- Returns the members whose accounts they are now, and whether one of them has debt.
 CREATE FUNCTION enter(
@@ -37,12 +48,7 @@ BEGIN
                 RAISE SQLSTATE 'SY001';
             END IF;
         EXCEPTION WHEN SQLSTATE 'SY001' THEN
-            INSERT INTO accounts (tenant_id, member_id, point_currency, merged_into)
-            SELECT p_tenant, x.m, x.c, l.member_id
-            FROM (SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c)) x
-            LEFT JOIN aliases l ON l.tenant_id = p_tenant AND l.alias_id = x.m
-            ORDER BY x.m, x.c
-            ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING;
+            PERFORM open_accounts(p_tenant, members, p_currencies);
             CONTINUE;
         END;
         EXIT WHEN v_merged IS NOT TRUE;
@@ -213,16 +219,20 @@ END $$;
 -- Grants, each under its request id. An item that is not the first of its request in the batch gets the first's verdict.
 -- What many items share comes once, as terms (`t_...`), and each item says which are its own (`p_terms`). What is granted
 -- is told by one event a partition: protobuf's repeated fields are joined by joining their bytes, and `p_events` has an
--- event id for each partition. Returns arrays in the order of the items.
+-- event id for each partition. Nearly always all items are new: the caller sends each partition's grants joined
+-- (`p_told`), and only if some are not, and `again` says so, each item's own (`p_partitions`, `p_payloads`).
+-- `p_first` null: all items are; an item that `p_occurred` has no time for happens now. Returns arrays in the order of the
+-- items; no ids and no `repaid` where all are new and nothing was owed.
 --
--- Accounts that are plain (there, not merged, nothing due, no debt) take a short way: nothing to settle or repay, and
--- window functions only where an account has several items. All others go by `enter` and `post_points`.
+-- Accounts that are plain (not merged, nothing due, no debt) take a short way: nothing to settle or repay, and window
+-- functions only where an account has several items. All others go by `enter` and `post_points`.
 CREATE FUNCTION accrue(
     p_tenant uuid, p_now timestamptz, p_trace text, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[],
     p_terms smallint[], p_first boolean[], p_requests text[], p_prints bytea[], p_members uuid[], p_entries uuid[],
-    p_points bigint[], p_occurred timestamptz[], p_partitions smallint[], p_payloads bytea[], p_events uuid[],
-    OUT reused boolean[], OUT entry_ids uuid[], OUT available bigint[], OUT repaid bigint[]
+    p_points bigint[], p_occurred timestamptz[], p_events uuid[], p_told bytea[], p_partitions smallint[],
+    p_payloads bytea[],
+    OUT again boolean, OUT reused boolean[], OUT entry_ids uuid[], OUT available bigint[], OUT repaid bigint[]
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
@@ -244,7 +254,7 @@ DECLARE
     r record;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    IF p_now < ALL (t_expires) THEN
+    WHILE p_now < ALL (t_expires) LOOP
         BEGIN
             -- in one fixed order: two batches must not deadlock
             WITH wanted AS MATERIALIZED (
@@ -269,19 +279,23 @@ BEGIN
                 -- the locks go before accounts are made: who waits for a new account must hold no old one
                 RAISE SQLSTATE 'SY001';
             END IF;
+            EXIT;
         EXCEPTION WHEN SQLSTATE 'SY001' THEN
-            v_plain := false;
+            PERFORM open_accounts(p_tenant, p_members, (SELECT array_agg(t_currencies[t] ORDER BY ord)
+                                                        FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord)));
         END;
-    END IF;
+    END LOOP;
     IF NOT v_plain THEN
         SELECT array_agg(t_currencies[t] ORDER BY ord) AS currencies, array_agg(t_classes[t] ORDER BY ord) AS classes,
                array_agg(t_expires[t] ORDER BY ord) AS expires, array_agg(t_reasons[t] ORDER BY ord) AS reasons,
-               array_agg(t_stores[t] ORDER BY ord) AS stores, array_agg(t_channels[t] ORDER BY ord) AS channels
-        INTO x FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord);
+               array_agg(t_stores[t] ORDER BY ord) AS stores, array_agg(t_channels[t] ORDER BY ord) AS channels,
+               array_agg(coalesce(occurred_at, p_now) ORDER BY ord) AS occurred
+        INTO x FROM unnest(p_terms, p_occurred) WITH ORDINALITY AS i(t, occurred_at, ord);
         v_in := enter(p_tenant, p_now, x.currencies, p_members);
     END IF;
 
-    SELECT array_agg(i.is_first AND q.request_id IS NULL ORDER BY i.ord), bool_and(i.is_first AND q.request_id IS NULL)
+    SELECT array_agg(i.is_first IS NOT FALSE AND q.request_id IS NULL ORDER BY i.ord),
+           bool_and(i.is_first IS NOT FALSE AND q.request_id IS NULL)
     INTO v_fresh, v_all_fresh
     FROM unnest(p_first, p_terms, p_requests) WITH ORDINALITY AS i(is_first, t, request_id, ord)
     LEFT JOIN LATERAL (
@@ -290,10 +304,14 @@ BEGIN
           AND request_id = i.request_id
         LIMIT 1
     ) q ON true;
+    again := NOT v_all_fresh AND p_payloads IS NULL;
+    IF again THEN
+        RETURN;
+    END IF;
 
     IF NOT v_plain THEN
         r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, x.currencies, x.classes, p_entries, p_points,
-                         x.expires, NULL, p_occurred, array_fill(NULL::text, ARRAY[cardinality(p_members)]), x.reasons,
+                         x.expires, NULL, x.occurred, array_fill(NULL::text, ARRAY[cardinality(p_members)]), x.reasons,
                          x.stores, x.channels, NULL);
         available := r.available; repaid := r.repaid; v_before := NULL;
     ELSE
@@ -335,7 +353,7 @@ BEGIN
             INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
                                  source, target, points, expires_at, occurred_at, reason, store_id, channel)
             SELECT p_tenant, member_id, class_no, end_points, version + 1, member_id, entry_id, 1,
-                   11, 2, points, lot_expires_at, occurred_at, t_reasons[t], t_stores[t], t_channels[t]
+                   11, 2, points, lot_expires_at, coalesce(occurred_at, p_now), t_reasons[t], t_stores[t], t_channels[t]
             FROM item
         ), pooled AS MATERIALIZED (
             SELECT member_id, class_no, t_currencies[min(t)] AS point_currency, pool_row,
@@ -376,17 +394,23 @@ BEGIN
          AS i(fresh, t, request_id, print, entry_id, points, before, left_points, repaid_points)
     WHERE i.fresh;
 
-    INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
-                        occurred_at, trace)
-    SELECT p_tenant, p_events[i.partition + 1], 'loyalty.PointsGranted', 'grants', p_events[i.partition + 1]::text, 1,
-           i.partition, string_agg(i.payload, ''::bytea ORDER BY i.ord), p_now, p_trace
-    FROM unnest(v_fresh, p_partitions, p_payloads) WITH ORDINALITY AS i(fresh, partition, payload, ord)
-    WHERE i.fresh
-    GROUP BY i.partition;
-
     IF v_all_fresh THEN
-        entry_ids := p_entries;
+        INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
+                            occurred_at, trace)
+        SELECT p_tenant, e.event_id, 'loyalty.PointsGranted', 'grants', e.event_id::text, 1, e.place - 1, e.payload,
+               p_now, p_trace
+        FROM unnest(p_events, p_told) WITH ORDINALITY AS e(event_id, payload, place)
+        WHERE e.payload IS NOT NULL;
     ELSE
+        INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
+                            occurred_at, trace)
+        SELECT p_tenant, p_events[i.partition + 1], 'loyalty.PointsGranted', 'grants',
+               p_events[i.partition + 1]::text, 1, i.partition, string_agg(i.payload, ''::bytea ORDER BY i.ord),
+               p_now, p_trace
+        FROM unnest(v_fresh, p_partitions, p_payloads) WITH ORDINALITY AS i(fresh, partition, payload, ord)
+        WHERE i.fresh
+        GROUP BY i.partition;
+
         SELECT array_agg(q.fingerprint <> i.print ORDER BY i.ord), array_agg(q.entry_id ORDER BY i.ord),
                array_agg(q.available_points ORDER BY i.ord), array_agg(q.repaid_points ORDER BY i.ord)
         INTO reused, entry_ids, available, repaid
