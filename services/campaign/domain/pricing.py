@@ -15,8 +15,8 @@ Choice
 
 Bound
     A space of up to MAX_EVALUATIONS combinations is searched whole, at some 15 µs each. A larger one (five groups of
-    four, say) is searched choice by choice until no single change lowers the total: never worse than any single change
-    of what it found, not proven to be the best.
+    four, say) is searched from the best of each group by itself, choice by choice, until no single change lowers the
+    total: not proven to be the best. Either ends after MAX_STEPS, for a brand with a thousand promotions on one SKU.
 
 The result depends on the basket, the rules and the time alone: candidates are sorted before anything is decided.
 """
