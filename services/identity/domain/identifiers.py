@@ -39,28 +39,25 @@ _ISSUED: Final = frozenset(
 )
 """Types whose values mean nothing without who gave them."""
 
-# zeros with or without separators, and values with no letter or digit in them at all
-_NOTHING: Final = re.compile(r"[\W_0]*")
-# what SEMANTICS lists, and what the same bugs write in other languages and tools
-_REFUSED: Final = frozenset(
+# what SEMANTICS lists, and what the same bugs write in other languages and tools, by its letters and digits alone
+_NOBODY: Final = frozenset(
     {
         "null",
-        "(null)",
         "undefined",
-        "-1",
         "anonymous",
-        "[object object]",
+        "objectobject",
         "none",
         "nil",
         "nan",
-        "n/a",
         "unknown",
         "guest",
-        "logged-out",
-        "logged_out",
-        "logged out",
+        "loggedout",
     }
 )
+# those that only their marks tell from a value
+_NOBODY_AS_MARKED: Final = frozenset({"-1", "n/a"})
+_MARK: Final = re.compile(r"[\W_]+")
+_DASH: Final = re.compile("[\u2010-\u2015\u2212]")
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -90,7 +87,7 @@ def normalise(*, type: int, issuer: str, value: str, verified: bool, region: str
     if kind not in _ISSUED and issuer:
         raise IdentifierRefused(f"{kind.name} has no issuer", field="identifier.issuer")
     # full-width digits and letters come from Chinese input methods; openids are plain ASCII and stay as they are
-    plain = unicodedata.normalize("NFKC", value).strip()
+    plain = unicodedata.normalize("NFKC", _seen(value)).strip()
     if is_refused(plain):
         raise IdentifierRefused("the value names nobody", field="identifier.value")
     if kind is IdentifierType.PHONE:
@@ -104,9 +101,18 @@ def normalise(*, type: int, issuer: str, value: str, verified: bool, region: str
 
 
 def is_refused(value: str) -> bool:
-    """Whether the trimmed value is one of those that software writes when it has none: they would merge everybody."""
+    """Whether the value is one of those that software writes when it has none: they would merge everybody.
+
+    Letter case, spaces, quotes and brackets make no difference; zeros of any script and number, and no letter or digit
+    at all, are nothing.
+    """
     folded = value.casefold()
-    return folded in _REFUSED or _NOTHING.fullmatch(folded) is not None
+    bare = _MARK.sub("", folded)
+    return (
+        all(unicodedata.decimal(sign, -1) == 0 for sign in bare)
+        or bare in _NOBODY
+        or _DASH.sub("-", _SPACE.sub("", _seen(folded))) in _NOBODY_AS_MARKED
+    )
 
 
 def lookup_of(key: bytes, named: Named) -> bytes:
@@ -120,7 +126,15 @@ def _phone(value: str, region: str) -> str:
         number = phonenumbers.parse(value, region)
     except phonenumbers.NumberParseException as error:
         raise IdentifierRefused("the value is no phone number", field="identifier.value") from error
+    # zeros behind a country code are still zeros
+    if number.national_number == 0:
+        raise IdentifierRefused("the value names nobody", field="identifier.value")
     # possible and not valid: the tables of assigned prefixes lag behind the operators, and a customer would be lost
     if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise IdentifierRefused("the value is no phone number", field="identifier.value")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _seen(value: str) -> str:
+    # zero-width and direction marks come with copied text: one number with and without them must not be two people
+    return value if value.isascii() else "".join(sign for sign in value if unicodedata.category(sign) != "Cf")

@@ -30,6 +30,16 @@ def normal(kind: IdentifierType, value: str, *, issuer: str = "", region: str = 
         "anonymous",
         "Anonymous",
         "[object Object]",
+        "[OBJECT OBJECT]",
+        "[object  Object]",
+        "[object\nObject]",
+        "(undefined)",
+        "'null'",
+        "\u200bnull",
+        "undefined\ufeff",
+        "\u22121",
+        "- 1",
+        "\u0660\u0660\u0660",
     ],
 )
 @pytest.mark.parametrize("kind", list(T))
@@ -77,6 +87,8 @@ def test_what_only_looks_like_them_is_taken(value: str) -> None:
         pytest.param("(415) 555-0132", "US", "+14155550132", id="another region"),
         pytest.param("+39 06 698 12345", "CN", "+390669812345", id="a country that keeps its zero"),
         pytest.param("12345", "CN", None, id="too short"),
+        pytest.param("+86 000 0000 0000", "CN", None, id="zeros behind a country code"),
+        pytest.param("138\u200b0013\u200d8000", "CN", "+8613800138000", id="marks that nobody sees"),
         pytest.param("call me", "CN", None, id="no number"),
     ],
 )
@@ -90,6 +102,7 @@ def test_phones_are_e164(value: str, region: str, normal_form: str | None) -> No
 
 def test_cards_ignore_spaces_and_case_and_other_ids_keep_theirs() -> None:
     assert normal(T.CARD, " ab 12\u3000cd ") == "AB12CD"
+    assert normal(T.CARD, "\ufeffab12\u200bcd") == "AB12CD", "what copying leaves behind is no part of a number"
     assert normal(T.WECHAT_OPENID, " oAbC-1 ", issuer="wx1") == "oAbC-1"
 
 
