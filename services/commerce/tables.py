@@ -384,6 +384,7 @@ settlement_entries = Table(
     Column("rule_version", BigInteger, nullable=False),
     Column("occurred_at", _INSTANT, nullable=False),
     Column("posted_at", _INSTANT, nullable=False, server_default=_NOW),
+    Column("tenders_minor", ARRAY(BigInteger)),
     PrimaryKeyConstraint("tenant_id", "order_id", "refund_no", "line_no", "entry_no", name="settlement_entries_key"),
     Index(
         "settlement_entries_of_party",

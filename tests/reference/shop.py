@@ -238,6 +238,17 @@ class Shop:
             self.totals.parties[f"{kind}/{name}"]["earned"] += part
         return split
 
+    @staticmethod
+    def _split_by_tender(line: SoldLine) -> list[list[int]]:
+        """What each party has of the points first, of the money then: the parties take their turn at what is left."""
+        left = [line.tender, line.net - line.tender]
+        parts: list[list[int]] = [[], []]
+        for _, _, part in line.split:
+            for tender, taken in enumerate(divide(part, left)):
+                parts[tender].append(taken)
+                left[tender] -= taken
+        return parts
+
     # --- what comes back ---------------------------------------------------------------------------------------------
 
     def _give_back(self, sale: Sale, units: list[tuple[int, int]]) -> None:
@@ -259,11 +270,13 @@ class Shop:
             burnt += share(line.burnt)
             for rule, points in line.earned.items():
                 earned[rule] += share(points)
-            # the parties give back what the customer gets, unit by unit: running sums are divided, not single parts
+            # the parties give back what the customer gets, unit by unit and tender by tender: running sums are divided,
+            # not single parts
             together = 0
-            for kind, name, part in line.split:
-                self.totals.parties[f"{kind}/{name}"]["reversed"] += share(together + part) - share(together)
-                together += part
+            for of_tender in self._split_by_tender(line):
+                for (kind, name, _), part in zip(line.split, of_tender, strict=True):
+                    self.totals.parties[f"{kind}/{name}"]["reversed"] += share(together + part) - share(together)
+                    together += part
             line.back = after
         basket = sale.visit["basket"]
         customer = self.customers[sale.visit["household"]]

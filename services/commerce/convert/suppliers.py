@@ -11,7 +11,7 @@ from services.commerce.store.settlement import StatementEntry
 from services.commerce.usecases.settling import Statement
 from services.runtime.errors import Invalid
 from services.runtime.ids import SupplierId
-from siyu.commerce.v1 import supplier_pb2
+from siyu.commerce.v1 import order_pb2, supplier_pb2
 
 
 def supplier(message: supplier_pb2.Supplier) -> Supplier:
@@ -121,4 +121,8 @@ def _entry(entry: StatementEntry) -> supplier_pb2.SplitEntry:
         amount_minor=entry.amount_minor,
         rule_version=entry.rule_version,
         occurred_at=stamp(entry.mark.occurred_at),
+        payments=[
+            supplier_pb2.ShareOfPayment(tender=order_pb2.Tender.ValueType(tender), amount_minor=part)
+            for tender, part in entry.tenders
+        ],
     )

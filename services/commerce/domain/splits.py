@@ -1,7 +1,7 @@
 """Who gets what of a supplier's line, by the rule version frozen with the order; and the exact reversal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import IntEnum
 from typing import Final
@@ -10,7 +10,7 @@ from services.commerce.domain.orders import Line, Order
 from services.commerce.domain.refunds import RefundedLine, shares_of_units
 from services.commerce.domain.refusals import SharesNotWhole
 from services.runtime.ids import SupplierId
-from services.runtime.money import allocate
+from services.runtime.money import allocate, tenders_by_line
 
 BRAND_ID: Final = "brand"
 PLATFORM_ID: Final = "platform"
@@ -48,13 +48,18 @@ class SplitRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitEntry:
-    """One entry of the settlement ledger; those of a line and refund sum to zero with the customer's."""
+    """One entry of the settlement ledger; those of a line and refund sum to zero with the customer's.
+
+    `tenders_minor` is the amount by payment, as the order's payments stand; empty where nothing was due. Entries that
+    were posted before shares were divided have None, and their refunds as well.
+    """
 
     line_no: int
     party: PartyKind
     party_id: str
     amount_minor: int
     rule_version: int
+    tenders_minor: tuple[int, ...] | None
 
 
 def check_shares(shares: Sequence[SplitShare]) -> None:
@@ -100,7 +105,11 @@ def split_amount(amount_minor: int, rule: SplitRule, *, present: Iterable[PartyK
 
 
 def sale_entries(order: Order, rules: Mapping[tuple[str, int], SplitRule]) -> tuple[SplitEntry, ...]:
-    """The entries of every supplier line of a paid order. `rules` by (supplier, version)."""
+    """The entries of every supplier line of a paid order. `rules` by (supplier, version).
+
+    A share is divided over the line's payments as a line is over the order's: parties in the rule's order, each by
+    largest remainder over what remains of every payment. So the shares of a payment sum to it, line by line.
+    """
     entries: list[SplitEntry] = []
     for line in order.lines:
         if not line.supplier_id:
@@ -109,31 +118,70 @@ def sale_entries(order: Order, rules: Mapping[tuple[str, int], SplitRule]) -> tu
         names = parties_of(order, line)
         shares = split_amount(line.net_minor, rule, present=names)
         assert sum(shares.values()) == line.net_minor
-        entries.append(_entry(line, PartyKind.CUSTOMER, "", -line.net_minor))
-        entries += [_entry(line, party, names[party], amount) for party, amount in shares.items()]
+        divided = tenders_by_line(list(shares.values()), line.tenders_minor)
+        entries.append(_entry(line, PartyKind.CUSTOMER, "", tuple(-paid for paid in line.tenders_minor)))
+        entries += [_entry(line, party, names[party], parts) for party, parts in zip(shares, divided, strict=True)]
     return tuple(entries)
 
 
+def held_by_units(
+    sale: Sequence[SplitEntry], *, units: int, first: int, count: int
+) -> tuple[tuple[SplitEntry, tuple[int, ...]], ...]:
+    """What the units [first, first + count) of a line hold of each share, by payment. `sale` has the line's shares.
+
+    The cells stand payment by payment, and within it party by party, so that the units' running sums give each payment
+    what the customer gets of it (`domain/refunds.py`), no cell is negative, and all units together are the sale.
+    """
+    cells = [_cells(entry) for entry in sale]
+    payments = len(cells[0]) if cells else 0
+    flat = [row[payment] for payment in range(payments) for row in cells]
+    shares = shares_of_units(flat, units, first=first, count=count)
+    return tuple((entry, tuple(shares[at :: len(cells)])) for at, entry in enumerate(sale))
+
+
 def reversal_entries(sale: Sequence[SplitEntry], line: Line, taken: RefundedLine) -> tuple[SplitEntry, ...]:
-    """The exact inverse, for the refunded units, of the sale's entries of this line: same parties, same version."""
-    entries = [entry for entry in sale if entry.line_no == line.line_no and entry.party is not PartyKind.CUSTOMER]
+    """The exact inverse, for the refunded units, of the line's entries: same parties, same version, same payments."""
+    entries = shares_of_line(sale, line)
     if not entries:
         return ()
-    back = shares_of_units(
-        [entry.amount_minor for entry in entries], line.quantity, first=taken.refunded_before, count=taken.quantity
-    )
+    held = held_by_units(entries, units=line.quantity, first=taken.refunded_before, count=taken.quantity)
+    back = tuple(sum(column) for column in zip(*(cells for _, cells in held), strict=True))
     assert sum(back) == taken.amount_minor, "the parties give back another amount than the customer gets"
+    if entries[0].tenders_minor is None:
+        return tuple(_undivided(entry) for entry in _reversed(line, held, back))
+    assert back == taken.tenders_minor, "the parties give back other payments than the customer gets"
+    return _reversed(line, held, back)
+
+
+def shares_of_line(sale: Sequence[SplitEntry], line: Line) -> tuple[SplitEntry, ...]:
+    """The parties' entries of one line, without the customer's."""
+    return tuple(entry for entry in sale if entry.line_no == line.line_no and entry.party is not PartyKind.CUSTOMER)
+
+
+def _reversed(
+    line: Line, held: Iterable[tuple[SplitEntry, tuple[int, ...]]], back: tuple[int, ...]
+) -> tuple[SplitEntry, ...]:
     return (
-        _entry(line, PartyKind.CUSTOMER, "", taken.amount_minor),
-        *(_entry(line, entry.party, entry.party_id, -amount) for entry, amount in zip(entries, back, strict=True)),
+        _entry(line, PartyKind.CUSTOMER, "", back),
+        *(_entry(line, entry.party, entry.party_id, tuple(-cell for cell in cells)) for entry, cells in held),
     )
 
 
-def _entry(line: Line, party: PartyKind, party_id: str, amount_minor: int) -> SplitEntry:
+def _cells(entry: SplitEntry) -> tuple[int, ...]:
+    # what was never divided counts as paid in one
+    return (entry.amount_minor,) if entry.tenders_minor is None else entry.tenders_minor
+
+
+def _undivided(entry: SplitEntry) -> SplitEntry:
+    return replace(entry, tenders_minor=None)
+
+
+def _entry(line: Line, party: PartyKind, party_id: str, tenders_minor: tuple[int, ...]) -> SplitEntry:
     return SplitEntry(
         line_no=line.line_no,
         party=party,
         party_id=party_id,
-        amount_minor=amount_minor,
+        amount_minor=sum(tenders_minor),
         rule_version=line.rule_version,
+        tenders_minor=tenders_minor,
     )

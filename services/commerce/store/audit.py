@@ -170,6 +170,53 @@ CHECKS: Final = {
         ) AS e ON e.order_id = l.order_id AND e.line_no = l.line_no
         WHERE l.tenant_id = $1::uuid AND l.supplier_id <> ''
     """,
+    # each share by payment sums to the share, and the shares of a payment to what the line, or its refund, took of it;
+    # a sale that was posted before shares were divided has none, and its refunds neither
+    "commerce.settlement_is_divided_over_payments": """
+        SELECT e.order_id || '/' || e.line_no || '/' || e.refund_no AS id,
+               bool_or(CASE WHEN s.divided THEN e.amount_minor IS DISTINCT FROM
+                                (SELECT coalesce(sum(t), 0) FROM unnest(e.tenders_minor) AS t)
+                            ELSE e.tenders_minor IS NOT NULL END)
+               OR bool_or(s.divided AND e.party_kind = 0 AND e.tenders_minor IS DISTINCT FROM (
+                   SELECT coalesce(array_agg(CASE WHEN e.refund_no = 0 THEN -t ELSE t END ORDER BY payment), '{}')
+                   FROM unnest(CASE WHEN e.refund_no = 0 THEN l.tenders_minor ELSE r.tenders_minor END)
+                        WITH ORDINALITY AS u(t, payment)
+               ))
+               OR bool_or(s.divided AND e.party_kind = 0 AND EXISTS (
+                   SELECT 1
+                   FROM settlement_entries AS c
+                   CROSS JOIN LATERAL unnest(c.tenders_minor) WITH ORDINALITY AS u(t, payment)
+                   WHERE c.tenant_id = e.tenant_id AND c.order_id = e.order_id AND c.refund_no = e.refund_no
+                     AND c.line_no = e.line_no
+                   GROUP BY u.payment
+                   HAVING sum(u.t) <> 0
+               )) AS broken
+        FROM settlement_entries AS e
+        JOIN (
+            SELECT order_id, line_no, bool_and(tenders_minor IS NOT NULL) AS divided
+            FROM settlement_entries WHERE tenant_id = $1::uuid AND refund_no = 0 GROUP BY order_id, line_no
+        ) AS s ON s.order_id = e.order_id AND s.line_no = e.line_no
+        JOIN order_lines AS l ON l.tenant_id = e.tenant_id AND l.order_id = e.order_id AND l.line_no = e.line_no
+        LEFT JOIN refund_lines AS r
+          ON r.tenant_id = e.tenant_id AND r.order_id = e.order_id AND r.refund_no = e.refund_no
+         AND r.line_no = e.line_no
+        WHERE e.tenant_id = $1::uuid
+        GROUP BY e.order_id, e.line_no, e.refund_no
+    """,
+    # of a line that was wholly refunded nobody keeps anything of any payment
+    "commerce.settlement_is_reversed_by_payment": """
+        SELECT e.order_id || '/' || e.line_no AS id, bool_or(e.kept <> 0) AS broken
+        FROM (
+            SELECT order_id, line_no, party_kind, u.payment, sum(u.t) AS kept
+            FROM settlement_entries
+            CROSS JOIN LATERAL unnest(tenders_minor) WITH ORDINALITY AS u(t, payment)
+            WHERE tenant_id = $1::uuid
+            GROUP BY order_id, line_no, party_kind, u.payment
+        ) AS e
+        JOIN order_lines AS l ON l.tenant_id = $1::uuid AND l.order_id = e.order_id AND l.line_no = e.line_no
+        WHERE l.refunded_quantity = l.quantity
+        GROUP BY e.order_id, e.line_no
+    """,
     # each party got its rate of the line by the frozen rule, by largest remainder; an absent party's share is the
     # brand's (2). A guide (4) may be absent, a distributor (5) always is
     "commerce.settlement_follows_its_rule": """

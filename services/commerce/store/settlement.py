@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from services.commerce.domain.orders import Tender
 from services.commerce.domain.splits import PartyKind, SplitEntry, SplitRule, SplitShare
+from services.commerce.store.arrays import as_text
 from services.runtime.database import Connection, raw
 from services.runtime.ids import OrderId, SupplierId, derive_id
 
@@ -34,14 +36,15 @@ _RULES = """
 """
 _POST = """
     INSERT INTO settlement_entries (tenant_id, order_id, refund_no, line_no, entry_no, line_id, refund_id, party_kind,
-                                    party_id, amount_minor, rule_version, occurred_at)
+                                    party_id, amount_minor, tenders_minor, rule_version, occurred_at)
     SELECT $1::uuid, $2::uuid, $3, e.line_no, e.entry_no, e.line_id, $4::uuid, e.party_kind, e.party_id,
-           e.amount_minor, e.rule_version, $5
-    FROM unnest($6::smallint[], $7::smallint[], $8::text[], $9::smallint[], $10::text[], $11::bigint[], $12::bigint[])
-         AS e(line_no, entry_no, line_id, party_kind, party_id, amount_minor, rule_version)
+           e.amount_minor, e.tenders::bigint[], e.rule_version, $5
+    FROM unnest($6::smallint[], $7::smallint[], $8::text[], $9::smallint[], $10::text[], $11::bigint[], $12::text[],
+                $13::bigint[])
+         AS e(line_no, entry_no, line_id, party_kind, party_id, amount_minor, tenders, rule_version)
 """
 _OF_SALE = """
-    SELECT e.line_no, e.party_kind, e.party_id, e.amount_minor, e.rule_version
+    SELECT e.line_no, e.party_kind, e.party_id, e.amount_minor, e.tenders_minor, e.rule_version
     FROM settlement_entries AS e
     WHERE e.tenant_id = $1::uuid AND e.order_id = $2::uuid AND e.refund_no = 0
     ORDER BY e.line_no, e.entry_no
@@ -55,7 +58,10 @@ _SUMS = """
 """
 _PAGE = """
     SELECT e.order_id::text, e.refund_no, e.line_no, e.entry_no, e.line_id,
-           coalesce(e.refund_id::text, '') AS refund_id, e.amount_minor, e.rule_version, e.occurred_at
+           coalesce(e.refund_id::text, '') AS refund_id, e.amount_minor, e.tenders_minor, e.rule_version,
+           e.occurred_at,
+           (SELECT array_agg(p.tender ORDER BY p.payment_no) FROM order_payments AS p
+            WHERE p.tenant_id = e.tenant_id AND p.order_id = e.order_id) AS tenders
     FROM settlement_entries AS e
     WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_id = $3
       AND ($4::timestamptz IS NULL OR e.occurred_at >= $4) AND ($5::timestamptz IS NULL OR e.occurred_at < $5)
@@ -79,12 +85,16 @@ class StatementMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementEntry:
-    """One entry of a party's statement."""
+    """One entry of a party's statement. `tenders` are (tender, minor units), and sum to the amount.
+
+    Empty `tenders`: nothing was due, or the entry is older than the division of shares over payments.
+    """
 
     entry_id: str
     line_id: str
     refund_id: str
     amount_minor: int
+    tenders: tuple[tuple[Tender, int], ...]
     rule_version: int
     mark: StatementMark
 
@@ -169,6 +179,7 @@ async def post(
         [entry.party for entry in entries],
         [entry.party_id for entry in entries],
         [entry.amount_minor for entry in entries],
+        [None if entry.tenders_minor is None else as_text(entry.tenders_minor) for entry in entries],
         [entry.rule_version for entry in entries],
     )
 
@@ -182,6 +193,7 @@ async def of_sale(connection: Connection, tenant_id: str, order_id: OrderId) -> 
             party_id=row["party_id"],
             amount_minor=row["amount_minor"],
             rule_version=row["rule_version"],
+            tenders_minor=None if row["tenders_minor"] is None else tuple(row["tenders_minor"]),
         )
         for row in await raw(connection).fetch(_OF_SALE, tenant_id, order_id)
     )
@@ -228,6 +240,11 @@ async def page(
             line_id=row["line_id"],
             refund_id=row["refund_id"],
             amount_minor=row["amount_minor"],
+            tenders=tuple(
+                (Tender(tender), part)
+                for tender, part in zip(row["tenders"] or (), row["tenders_minor"] or (), strict=False)
+                if part
+            ),
             rule_version=row["rule_version"],
             mark=StatementMark(
                 occurred_at=row["occurred_at"],

@@ -183,6 +183,12 @@ async def test_a_tenants_clock_is_followed(brand: Brand) -> None:
             id="a cent in the till",
         ),
         pytest.param(
+            "UPDATE order_lines SET tenders_minor = ARRAY[tenders_minor[1] + 1, tenders_minor[2] - 1]"
+            " WHERE tenant_id = $1::uuid AND line_no = 0",
+            ["commerce.settlement_is_divided_over_payments", "commerce.tenders_sum_to_payments"],
+            id="a cent of one payment in another",
+        ),
+        pytest.param(
             "UPDATE order_lines SET refunded_quantity = 1 WHERE tenant_id = $1::uuid AND line_no = 2",
             ["commerce.refunds_sum_to_lines"],
             id="a unit that was never refunded",

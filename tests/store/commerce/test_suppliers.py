@@ -8,7 +8,7 @@ import pytest
 from services.runtime.errors import Invalid, Missing, NotAllowed, Refused
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import order_pb2, supplier_pb2
-from tests.store.commerce.conftest import NOON, Brand, hours, line, publish_split, with_supplier
+from tests.store.commerce.conftest import NOON, Brand, card, cash, hours, line, publish_split, with_supplier
 
 STATES = supplier_pb2.SupplierOrderState
 FULFILLING, FULFILLED = order_pb2.ORDER_STATE_FULFILLING, order_pb2.ORDER_STATE_FULFILLED
@@ -209,6 +209,28 @@ async def test_a_refund_reverses_at_the_rule_of_the_sale(brand: Brand) -> None:
     second_day = await statement(brand, 1, "florist", from_day="2026-05-02")
     assert (second_day.earned_minor, second_day.reversed_minor, len(second_day.entries)) == (0, 725, 2)
     assert {entry.rule_version for entry in second_day.entries} == {1}
+    await brand.audited()
+
+
+async def test_a_statements_lines_sum_by_payment(brand: Brand) -> None:
+    await with_supplier(brand, split=((1, "70"), (2, "30")))
+    brand.peers.points.balances[brand.member_id] = 10_000
+    goods = brand.basket(line("1", "ROSE", 3, 1000), line("2", "TEA", 1, 300), burn=100)
+    order = (await brand.sell(brand.sale(goods, card(600), cash()))).order
+    await brand.refund(order.order_id, {"1": 1})
+    paid = [(payment.tender, payment.amount_minor) for payment in order.payments]
+    assert paid == [(order_pb2.TENDER_POINTS, 100), (order_pb2.TENDER_CARD, 600), (order_pb2.TENDER_CASH, 600)]
+    found = [(await statement(brand, kind, who)).entries for kind, who in ((1, "florist"), (2, "brand"))]
+    # of the rose's 1000: 77 in points, 462 by card, 461 in cash; its first unit is 334: 26, 154 and 154
+    assert [[(part.tender, part.amount_minor) for part in entries[0].payments] for entries in found] == [
+        [(order_pb2.TENDER_POINTS, 54), (order_pb2.TENDER_CARD, 323), (order_pb2.TENDER_CASH, 323)],
+        [(order_pb2.TENDER_POINTS, 23), (order_pb2.TENDER_CARD, 139), (order_pb2.TENDER_CASH, 138)],
+    ]
+    for entries in found:
+        for entry in entries:
+            assert sum(part.amount_minor for part in entry.payments) == entry.amount_minor
+    back = [[part.amount_minor for part in entries[1].payments] for entries in found]
+    assert [sum(column) for column in zip(*back, strict=True)] == [-26, -154, -154]
     await brand.audited()
 
 

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from siyu.commerce.v1 import order_pb2 as _order_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -733,6 +734,7 @@ class SplitEntry(_message.Message):
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     RULE_VERSION_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    PAYMENTS_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """UUID."""
     order_id: _builtins.str
@@ -749,6 +751,12 @@ class SplitEntry(_message.Message):
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When, in business time."""
 
+    @_builtins.property
+    def payments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShareOfPayment]:
+        """The amount by payment, in the order of the order's payments; they sum to it. A refund takes from each payment what
+        it gave of that payment. Payments that it has no part of are left out.
+        """
+
     def __init__(
         self,
         *,
@@ -759,11 +767,38 @@ class SplitEntry(_message.Message):
         amount_minor: _builtins.int = ...,
         rule_version: _builtins.int = ...,
         occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        payments: _abc.Iterable[Global___ShareOfPayment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "entry_id", b"entry_id", "line_id", b"line_id", "occurred_at", b"occurred_at", "order_id", b"order_id", "refund_id", b"refund_id", "rule_version", b"rule_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "entry_id", b"entry_id", "line_id", b"line_id", "occurred_at", b"occurred_at", "order_id", b"order_id", "payments", b"payments", "refund_id", b"refund_id", "rule_version", b"rule_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SplitEntry: _TypeAlias = SplitEntry  # noqa: Y015
+
+@_typing.final
+class ShareOfPayment(_message.Message):
+    """What a settlement entry holds of one payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENDER_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    tender: _order_pb2.Tender.ValueType
+    """How that was paid."""
+    amount_minor: _builtins.int
+    """In minor units; negative for a refund."""
+    def __init__(
+        self,
+        *,
+        tender: _order_pb2.Tender.ValueType = ...,
+        amount_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "tender", b"tender"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareOfPayment: _TypeAlias = ShareOfPayment  # noqa: Y015
