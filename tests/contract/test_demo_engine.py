@@ -1,5 +1,6 @@
-"""Campaign's engine and loyalty's rules against the reference, over every basket of a real week, without a server."""
+"""Campaign's engine, loyalty's rules and commerce's splits against the reference, over a real fortnight, without a server."""
 
+from collections import Counter, defaultdict
 from decimal import Decimal
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from services.campaign.domain import pricing as engine
 from services.campaign.domain.coupons import CouponDiscount, Template
 from services.campaign.domain.promotions import Promotion, PromotionKind
+from services.commerce.domain.splits import PartyKind, SplitEntry, held_by_units
 from services.console.demo import rules
 from services.console.demo.dataset import DataSet
 from services.console.demo.intake import price_quantity
@@ -16,6 +18,7 @@ from services.loyalty.domain import accrual
 from services.loyalty.domain.programme import EarnRule, ExpiryClass, Programme
 from services.runtime.clock import end_of_day, start_of_day
 from services.runtime.ids import PromotionId, TemplateId
+from services.runtime.money import tenders_by_line
 from tests.reference import files
 from tests.reference.shop import Sale, Shop
 
@@ -35,12 +38,18 @@ def plan(data: DataSet) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def sales(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> list[Sale]:
-    """Every sale as the reference made it."""
+def shop(plan: Plan) -> Shop:
+    """The reference after the fortnight."""
     import json
 
     shop = Shop(json.loads(plan.text()))
     shop.live()
+    return shop
+
+
+@pytest.fixture(scope="module")
+def sales(shop: Shop) -> list[Sale]:
+    """Every sale as the reference made it."""
     return list(shop.sales.values())
 
 
@@ -189,3 +198,33 @@ def test_loyalty_earns_for_every_sale_what_the_reference_gives(sales: list[Sale]
         assert wanted in shares
         earned_something += any(wanted)
     assert earned_something > 5_000
+
+
+def test_commerce_splits_and_reverses_as_the_reference_does(shop: Shop, sales: list[Sale]) -> None:
+    told: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for sale in sales:
+        for number, sold in sale.lines.items():
+            if not sold.split:
+                continue
+            units = sold.item["units"]
+            names = {PartyKind[kind]: name for kind, name, _ in sold.split}
+            cells = tenders_by_line([part for _, _, part in sold.split], (sold.tender, sold.net - sold.tender))
+            entries = [
+                SplitEntry(
+                    line_no=number,
+                    party=party,
+                    party_id=party_id,
+                    amount_minor=sum(parts),
+                    rule_version=1,
+                    tenders_minor=parts,
+                )
+                for (party, party_id), parts in zip(names.items(), cells, strict=True)
+            ]
+            for entry, back in held_by_units(entries, units=units, first=0, count=sold.back):
+                sums = told[f"{entry.party.name}/{entry.party_id}"]
+                sums["earned"] += entry.amount_minor
+                sums["reversed"] += sum(back)
+    assert {party: +sums for party, sums in told.items()} == {
+        party: +sums for party, sums in shop.totals.parties.items()
+    }
+    assert sum(sums["reversed"] for sums in told.values()) > 10_000
