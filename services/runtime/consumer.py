@@ -217,16 +217,18 @@ class Consumer:
                 self._heads.positions[partition] = cursor.seq
                 blocks = await reader.after(cursor.seq, stop)
                 if blocks:
-                    cursor = await self._advance(partition, cursor, blocks, one_by_one=failures > 0)
+                    # until it is answered nobody knows whether the cursor in the database has moved
+                    known, cursor = cursor, None
+                    cursor = await self._advance(partition, known, blocks, one_by_one=failures > 0)
                 self._mark(partition, PartitionState.RUNNING)
                 failures = 0
             except MovedError:
                 # another process works on this partition: leave it to it, and see later whether it still does
-                cursor = None
                 await pause(stop, random.uniform(*LEAVE_TO_OTHERS_S))  # noqa: S311 - jitter
             except Exception as error:  # noqa: BLE001 - a poison event is a bug of any kind, and must not end the queue
                 failures += 1
-                cursor = None
+                if not isinstance(error, _PASSING):
+                    cursor = None
                 reader.distrust()
                 self._tell(partition, error, failures)
                 await pause(stop, _backoff_s(failures, error))

@@ -59,7 +59,9 @@ class AdaptiveLimit:
     def observe(self, lag_s: float) -> None:
         """Moves the limit by one measurement of the loop's lag."""
         if lag_s > LAG_TARGET_S:
-            self.limit = max(FLOOR, self.limit * DECREASE)
+            # with few calls in flight it is starved by others, and shedding ours would not help
+            if self.in_flight > FLOOR / 2:
+                self.limit = max(FLOOR, self.limit * DECREASE)
         elif self.in_flight > self.limit / 2:
             self.limit = min(CEILING, self.limit + INCREASE)
 

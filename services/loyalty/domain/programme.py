@@ -146,9 +146,12 @@ def in_force(versions: Iterable[Version], at: datetime) -> Version | None:
 
 def expires_at(expiry: ExpiryClass, occurred_at: datetime, time_zone: str) -> datetime:
     """When points earned at `occurred_at` expire: the end of a day in the brand's time zone."""
-    # every day begins on a quarter of an hour (since Liberia's of 1972), so all moments of one share the answer
-    quarter = occurred_at.replace(minute=occurred_at.minute // 15 * 15, second=0, microsecond=0)
-    return _expires_at(expiry, quarter, time_zone)
+    return _expires_at(expiry, quarter_of(occurred_at), time_zone)
+
+
+def quarter_of(at: datetime) -> datetime:
+    """The quarter of an hour that `at` is in: its moments share their day, wherever, since Liberia's offset of 1972."""
+    return at.replace(minute=at.minute // 15 * 15, second=0, microsecond=0)
 
 
 @lru_cache(maxsize=4096)  # a time zone's arithmetic costs more than the rest of a grant

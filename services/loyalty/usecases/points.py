@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
-from services.loyalty.domain import programme as programmes
 from services.loyalty.domain.accrual import Earned, earn
 from services.loyalty.domain.points import Accrued, Balance, Entry, Hold
 from services.loyalty.domain.requests import (
@@ -24,7 +23,7 @@ from services.runtime.batching import Batcher
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import Connection, Database, Lane
-from services.runtime.errors import DomainError, Invalid, Missing
+from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from services.runtime.outbox import partition_of
 from services.runtime.pages import page_size
@@ -107,7 +106,7 @@ class PointsDesk:
 
     async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
         """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid."""
-        grant = self._grant(call, asked, await self._terms(call, asked))
+        grant = self._grant(call, asked, await self.book.terms(call, asked))
         return await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
 
     async def accrue_many(self, call: Call, asked: Sequence[GrantAsked]) -> Verdicts:
@@ -121,7 +120,7 @@ class PointsDesk:
             terms = known.get(key)
             if terms is None:
                 try:
-                    terms = await self._terms(call, ask)
+                    terms = await self.book.terms(call, ask)
                 except DomainError as refusal:
                     terms = refusal
                 known[key] = terms
@@ -204,28 +203,6 @@ class PointsDesk:
                 except DomainError as refusal:
                     verdicts.append(refusal)
             return verdicts
-
-    async def _terms(self, call: Call, asked: GrantAsked) -> GrantTerms:
-        """What the programme makes of it. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
-        occurred_at = asked.occurred_at or call.now
-        if occurred_at > call.now:
-            raise Invalid("it has not happened yet", field="occurred_at")
-        version = await self.book.in_force(call, asked.point_currency, occurred_at)
-        expiry = version.programme.expiry_class(asked.expiry_class)
-        if expiry is None:
-            raise Missing(kind="expiry class", name=asked.expiry_class)
-        class_no = await self.book.class_no(
-            call, version.programme, funder=asked.funder or programmes.BRAND, expiry=expiry
-        )
-        return GrantTerms(
-            call.client_id,
-            asked.point_currency,
-            class_no,
-            programmes.expires_at(expiry, occurred_at, call.time_zone),
-            asked.reason,
-            asked.store_id,
-            asked.channel,
-        )
 
     def _grant(self, call: Call, asked: GrantAsked, terms: GrantTerms) -> Grant:
         entry_id = new_id()

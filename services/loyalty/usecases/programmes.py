@@ -6,11 +6,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.loyalty.domain.points import ProgrammeNotFound
-from services.loyalty.domain.programme import ExpiryClass, Programme, Version, check, in_force
+from services.loyalty.domain.programme import (
+    BRAND,
+    ExpiryClass,
+    Programme,
+    Version,
+    check,
+    expires_at,
+    in_force,
+    quarter_of,
+)
+from services.loyalty.domain.requests import GrantAsked, GrantTerms
 from services.loyalty.store import ledger, programmes
 from services.runtime.call import Call
 from services.runtime.database import Connection, Database
-from services.runtime.errors import Invalid
+from services.runtime.errors import Invalid, Missing
 from services.runtime.idempotency import Once
 
 CACHED_S = 1.0
@@ -22,8 +32,11 @@ _ClassKey = tuple[str, str, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
+    """What is stored of a programme, and the terms that were made of it: a new version outdates them together."""
+
     versions: tuple[Version, ...]
     until: float
+    terms: dict[tuple[object, ...], GrantTerms] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -37,16 +50,40 @@ class ProgrammeBook:
 
     async def in_force(self, call: Call, point_currency: str, at: datetime) -> Version:
         """The version in force at `at`. Raises ProgrammeNotFound."""
-        cached = self._versions.get((call.tenant_id, point_currency))
-        if cached is None or cached.until < time.monotonic():
-            cached = await self._refreshed(call, point_currency)
-        if not cached.versions:
-            raise ProgrammeNotFound(point_currency)
-        # what happened before the first version is judged by it
-        version = in_force(cached.versions, at) or in_force(cached.versions[:1], call.now)
-        if version is None:
-            raise ProgrammeNotFound(point_currency)
-        return version
+        return _version_of(await self._cached(call, point_currency), call, point_currency, at)
+
+    async def terms(self, call: Call, asked: GrantAsked) -> GrantTerms:
+        """What the programme makes of a grant. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
+        occurred_at = asked.occurred_at or call.now
+        if occurred_at > call.now:
+            raise Invalid("it has not happened yet", field="occurred_at")
+        cached = await self._cached(call, asked.point_currency)
+        version = _version_of(cached, call, asked.point_currency, occurred_at)
+        if asked.occurred_at is not None:
+            return await self._terms(call, asked, version, occurred_at)
+        # grants of one kind in one quarter of an hour have the same terms, and most grants of a moment are of one kind
+        key = (version.number, call.client_id, call.time_zone, quarter_of(occurred_at), asked.shared)
+        terms = cached.terms.get(key)
+        if terms is None:
+            terms = await self._terms(call, asked, version, occurred_at)
+            if len(cached.terms) < MAX_CACHED:
+                cached.terms[key] = terms
+        return terms
+
+    async def _terms(self, call: Call, asked: GrantAsked, version: Version, occurred_at: datetime) -> GrantTerms:
+        programme = version.programme
+        expiry = programme.expiry_class(asked.expiry_class)
+        if expiry is None:
+            raise Missing(kind="expiry class", name=asked.expiry_class)
+        return GrantTerms(
+            call.client_id,
+            asked.point_currency,
+            await self.class_no(call, programme, funder=asked.funder or BRAND, expiry=expiry),
+            expires_at(expiry, occurred_at, call.time_zone),
+            asked.reason,
+            asked.store_id,
+            asked.channel,
+        )
 
     async def class_no(self, call: Call, programme: Programme, *, funder: str, expiry: ExpiryClass) -> int:
         """The number of the programme's class of points of one funder."""
@@ -66,6 +103,12 @@ class ProgrammeBook:
     def forget(self, tenant_id: str, point_currency: str) -> None:
         """Drops what is cached of a programme, after this process published a version."""
         self._versions.pop((tenant_id, point_currency), None)
+
+    async def _cached(self, call: Call, point_currency: str) -> _Cached:
+        cached = self._versions.get((call.tenant_id, point_currency))
+        if cached is None or cached.until < time.monotonic():
+            cached = await self._refreshed(call, point_currency)
+        return cached
 
     async def _refreshed(self, call: Call, point_currency: str) -> _Cached:
         """What is stored now; one query, however many calls wait for it."""
@@ -94,6 +137,16 @@ class ProgrammeBook:
         self._loading.pop(key, None)
         if not done.cancelled():
             done.exception()  # told to those who wait; nobody may be left to wait
+
+
+def _version_of(cached: _Cached, call: Call, point_currency: str, at: datetime) -> Version:
+    if not cached.versions:
+        raise ProgrammeNotFound(point_currency)
+    # what happened before the first version is judged by it
+    version = in_force(cached.versions, at) or in_force(cached.versions[:1], call.now)
+    if version is None:
+        raise ProgrammeNotFound(point_currency)
+    return version
 
 
 async def class_of(
