@@ -19,11 +19,14 @@ from services.console.stack.local import LocalStack
 from services.console.stack.settings import REPOSITORY, StackSettings
 from services.runtime.ids import new_id
 from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
-from siyu.loyalty.v1 import programme_pb2, programme_pb2_grpc
+from siyu.loyalty.v1 import points_pb2, points_pb2_grpc, programme_pb2, programme_pb2_grpc
 from tests.bench.pgbench import Pgbench
 from tests.bench.rounds import family
 
 MEMBERS = 50_000
+SEED_ITEMS = 500
+SEED_CALLERS = 4
+SEED_TIMEOUT_S = 60
 CURRENCY = "points"
 DRAIN_POLL_S = 0.005
 DRAIN_TIMEOUT_S = 60.0
@@ -73,7 +76,7 @@ async def installed() -> AsyncIterator[Installation]:
             loyalty = grpc.aio.insecure_channel(stack.addresses["loyalty"])
             echo = grpc.aio.insecure_channel(echo_address)
             try:
-                yield Installation(
+                here = Installation(
                     stack=stack,
                     pgbench=pgbench,
                     loyalty=loyalty,
@@ -83,6 +86,8 @@ async def installed() -> AsyncIterator[Installation]:
                     observer=observer,
                     postgres_pid=stack.pids["postgres"],
                 )
+                await _open_accounts(here)
+                yield here
             finally:
                 await asyncio.gather(loyalty.close(), echo.close(), wire.close(), observer.close())
 
@@ -108,6 +113,29 @@ async def _brand(wire: Wire, stack: LocalStack) -> Caller:
         caller=brand,
     )
     return brand
+
+
+async def _open_accounts(here: Installation) -> None:
+    """Gives every member a first point: as a chain's members have accounts, and as pgbench's peer has its rows."""
+    accrue = points_pb2_grpc.PointsServiceStub(here.loyalty).BatchAccrue
+    room = asyncio.Semaphore(SEED_CALLERS)
+
+    async def seed(members: list[str]) -> None:
+        items = [
+            points_pb2.AccrueRequest(
+                request_id=new_id(), member_id=member_id, point_currency=CURRENCY, points=1, reason="opening"
+            )
+            for member_id in members
+        ]
+        async with room:
+            await accrue(
+                points_pb2.BatchAccrueRequest(items=items), timeout=SEED_TIMEOUT_S, metadata=here.authorization
+            )
+
+    await asyncio.gather(*(seed(here.members[at : at + SEED_ITEMS]) for at in range(0, MEMBERS, SEED_ITEMS)))
+    # statistics as autovacuum would have made them by the time that there are 50,000 members
+    await here.observer.execute("ANALYZE")
+    await here.drained()
 
 
 @asynccontextmanager

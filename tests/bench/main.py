@@ -4,6 +4,7 @@ import asyncio
 import os
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from tests.bench import points
 from tests.bench.installation import installed
+from tests.bench.replay import replay
 from tests.bench.rounds import Result, write
 
 OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
@@ -20,10 +22,11 @@ OUT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 def main(*, only: str = "") -> int:
     """Runs all, or the one of that name. Returns 0 if every target holds, 1 if not, 2 for an unknown name."""
     console = Console(highlight=False)
-    chosen = [bench for bench in points.BENCHES if only in {"", bench.__name__}]
-    if not chosen:
-        console.print(f"no bench {only!r}; there are {', '.join(bench.__name__ for bench in points.BENCHES)}")
+    names = [bench.__name__ for bench in (*points.BENCHES, replay)]
+    if only and only not in names:
+        console.print(f"no bench {only!r}; there are {', '.join(names)}")
         return 2
+    chosen = {only} if only else set(names)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         results = runner.run(_run(chosen, console))
     write(results, OUT)
@@ -31,16 +34,28 @@ def main(*, only: str = "") -> int:
     return 0 if all(result.holds for result in results) else 1
 
 
-async def _run(chosen: list[points.Bench], console: Console) -> list[Result]:
-    results = []
-    async with installed() as here:
-        for bench in chosen:
-            console.print(f"{bench.__name__}: {(bench.__doc__ or '').strip().splitlines()[0]}")
-            result = await bench(here)
-            for note in result.notes:
-                console.print(f"  {note}")
-            results.append(result)
+async def _run(chosen: set[str], console: Console) -> list[Result]:
+    results: list[Result] = []
+
+    def tell(result: Result) -> None:
+        for note in result.notes:
+            console.print(f"  {note}")
+        results.append(result)
+
+    on_points = [bench for bench in points.BENCHES if bench.__name__ in chosen]
+    if on_points:
+        async with installed() as here:
+            for bench in on_points:
+                console.print(_intent(bench))
+                tell(await bench(here))
+    if replay.__name__ in chosen:
+        console.print(_intent(replay))
+        tell(await replay())
     return results
+
+
+def _intent(bench: Callable[..., object]) -> str:
+    return f"{bench.__name__}: {(bench.__doc__ or '').strip().splitlines()[0]}"
 
 
 def _table(results: list[Result]) -> Table:

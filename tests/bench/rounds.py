@@ -68,6 +68,8 @@ async def compare(name: str, *, target: float | None, ours: Measure, peer: Measu
         # who goes first alternates: what drifts in a run must not favour one side
         first, second = (peer, ours) if number % 2 == 0 else (ours, peer)
         measured = {first: await first(), second: await second()}
+        if not measured[peer]:
+            raise RuntimeError(f"{name}: the peer did nothing in a whole round: this machine is too busy to measure on")
         theirs.append(measured[peer])
         mine.append(measured[ours])
     return Result(
