@@ -33,6 +33,7 @@ LEDGERS: Final = (
     "split_rules",
     "settlement_entries",
     "parcels",
+    "parcel_deliveries",
     "sale_exceptions",
 )
 """Append-only: neither role may change or delete a row. All other tables are audited against these."""
@@ -169,6 +170,7 @@ suppliers = Table(
     Column("display_name", Text, nullable=False),
     Column("accept_within_s", BigInteger, nullable=False),
     Column("changed_at", _INSTANT, nullable=False, server_default=_NOW),
+    Column("deliver_within_s", BigInteger, nullable=False, server_default=text("864000")),
     PrimaryKeyConstraint("tenant_id", "supplier_id", name="suppliers_key"),
 )
 
@@ -413,10 +415,13 @@ supplier_orders = Table(
     Column("accept_by", _INSTANT),
     Column("reason", Text, nullable=False, server_default=text("''::text")),
     Column("posted_at", _INSTANT, nullable=False, server_default=_NOW),
+    Column("deliver_within_s", BigInteger, nullable=False, server_default=text("864000")),
+    Column("deliver_by", _INSTANT),
     PrimaryKeyConstraint("tenant_id", "supplier_order_id", name="supplier_orders_key"),
     Index("supplier_orders_due", "tenant_id", "accept_by", postgresql_where=text("(state = 2)")),
     Index("supplier_orders_of_order", "tenant_id", "order_id"),
     Index("supplier_orders_of_supplier", "tenant_id", "supplier_id", "supplier_order_id"),
+    Index("supplier_orders_under_way", "tenant_id", "deliver_by", postgresql_where=text("(state = 7)")),
 )
 
 supplier_order_lines = Table(
@@ -454,6 +459,18 @@ parcels = Table(
     Column("quantities", ARRAY(BigInteger), nullable=False),
     Column("shipped_at", _INSTANT, nullable=False),
     PrimaryKeyConstraint("tenant_id", "supplier_order_id", "parcel_no", name="parcels_key"),
+)
+
+parcel_deliveries = Table(
+    "parcel_deliveries",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=False), nullable=False),
+    Column("supplier_order_id", UUID(as_uuid=False), nullable=False),
+    Column("parcel_no", BigInteger, nullable=False),
+    Column("delivered_at", _INSTANT, nullable=False),
+    Column("told_by", Text, nullable=False),
+    Column("posted_at", _INSTANT, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "supplier_order_id", "parcel_no", name="parcel_deliveries_key"),
 )
 
 sale_exceptions = Table(

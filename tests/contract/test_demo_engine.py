@@ -1,4 +1,4 @@
-"""Campaign's engine, loyalty's rules and commerce's splits against the reference, over a real fortnight, without a server."""
+"""Campaign's engine, loyalty's rules and commerce's splits against the reference, over every basket of a fortnight."""
 
 from collections import Counter, defaultdict
 from decimal import Decimal

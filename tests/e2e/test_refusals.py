@@ -330,7 +330,7 @@ async def test_a_supplier_sees_its_own_orders_and_shares_only(siyu: Installation
             {"commerce.supplier_orders.read", "commerce.supplier_orders.write", "commerce.settlement.read"}
         ),
     )
-    for name in ("AcceptSupplierOrder", "RejectSupplierOrder", "ShipParcel"):
+    for name in ("AcceptSupplierOrder", "RejectSupplierOrder", "ShipParcel", "DeliverParcel"):
         request = well_formed(by_name[name])
         named(request, {"supplier_order_id": supplier_order_id})
         outcome = await siyu.send(by_name[name], request, token=other)

@@ -463,6 +463,22 @@ async def ship_parcel(shop: Shop) -> Valid:
     return Valid(request=request, other=changed(request, carrier="YTO"), caller=shop.supplier)
 
 
+@calls("SupplierService.DeliverParcel")
+async def deliver_parcel(shop: Shop) -> Valid:
+    shipped = await shop.call(
+        supplier_pb2_grpc.SupplierServiceStub,
+        "ShipParcel",
+        (await ship_parcel(shop)).request,
+        caller=shop.supplier,
+    )
+    request = supplier_pb2.DeliverParcelRequest(
+        request_id=new_id(),
+        supplier_order_id=shipped.supplier_order.supplier_order_id,
+        parcel_no=shipped.parcel_no,
+    )
+    return Valid(request=request, other=changed(request, parcel_no=1_000_000), caller=shop.supplier)
+
+
 @calls("SettlementService.PublishSplitRule")
 async def publish_split_rule(_shop: Shop) -> Valid:
     shares = ((supplier_pb2.PARTY_KIND_SUPPLIER, "70"), (supplier_pb2.PARTY_KIND_BRAND, "30"))

@@ -6,7 +6,7 @@ from decimal import Decimal
 from services.commerce.convert.orders import stamp
 from services.commerce.domain.refusals import SharesNotWhole
 from services.commerce.domain.splits import PartyKind, SplitShare
-from services.commerce.domain.suppliers import Supplier, SupplierOrder
+from services.commerce.domain.suppliers import Parcel, Supplier, SupplierOrder
 from services.commerce.store.settlement import StatementEntry
 from services.commerce.usecases.settling import Statement
 from services.runtime.errors import Invalid
@@ -20,6 +20,7 @@ def supplier(message: supplier_pb2.Supplier) -> Supplier:
         supplier_id=SupplierId(message.supplier_id),
         display_name=message.display_name,
         accept_within_s=message.accept_within_s,
+        deliver_within_s=message.deliver_within_s,
     )
 
 
@@ -62,6 +63,7 @@ def supplier_order_message(order: SupplierOrder) -> supplier_pb2.SupplierOrder:
             for line in order.lines
         ],
         version=order.version,
+        parcels=[_parcel(order, parcel) for parcel in order.parcels],
     )
     if order.accept_by is not None:
         message.accept_by.CopyFrom(stamp(order.accept_by))
@@ -88,6 +90,7 @@ def supplier_reply(supplier: Supplier) -> bytes:
             supplier_id=supplier.supplier_id,
             display_name=supplier.display_name,
             accept_within_s=supplier.accept_within_s,
+            deliver_within_s=supplier.deliver_within_s,
         )
     ).SerializeToString()
 
@@ -104,12 +107,35 @@ def rejected_reply(order: SupplierOrder) -> bytes:
 
 def shipped_reply(order: SupplierOrder) -> bytes:
     """ShipParcel's stored reply."""
-    return supplier_pb2.ShipParcelResponse(supplier_order=supplier_order_message(order)).SerializeToString()
+    return supplier_pb2.ShipParcelResponse(
+        supplier_order=supplier_order_message(order), parcel_no=order.parcels[-1].parcel_no
+    ).SerializeToString()
+
+
+def delivered_reply(order: SupplierOrder) -> bytes:
+    """DeliverParcel's stored reply."""
+    return supplier_pb2.DeliverParcelResponse(supplier_order=supplier_order_message(order)).SerializeToString()
 
 
 def published_reply(version: int) -> bytes:
     """PublishSplitRule's stored reply."""
     return supplier_pb2.PublishSplitRuleResponse(version=version).SerializeToString()
+
+
+def _parcel(order: SupplierOrder, parcel: Parcel) -> supplier_pb2.Parcel:
+    names = {line.line_no: line.line_id for line in order.lines}
+    message = supplier_pb2.Parcel(
+        parcel_no=parcel.parcel_no,
+        carrier=parcel.carrier,
+        tracking_number=parcel.tracking_number,
+        lines=[
+            supplier_pb2.SupplierUnits(line_id=names[line_no], quantity=quantity) for line_no, quantity in parcel.units
+        ],
+        shipped_at=stamp(parcel.shipped_at),
+    )
+    if parcel.delivered_at is not None:
+        message.delivered_at.CopyFrom(stamp(parcel.delivered_at))
+    return message
 
 
 def _entry(entry: StatementEntry) -> supplier_pb2.SplitEntry:

@@ -3,7 +3,8 @@
 DomainError
 ├── Invalid          SharesNotWhole, MoreThanAsked
 ├── NotAllowed       PriceNotYours
-├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder
+├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder,
+│                    UnknownParcel
 ├── AlreadyExists    SaleNumberReused
 ├── Conflict         SaleRace
 └── Refused          OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
@@ -104,6 +105,16 @@ class UnknownSupplierOrder(Missing):
     def __init__(self, name: str) -> None:
         """Names the supplier order."""
         super().__init__(kind="supplier order", name=name)
+
+
+class UnknownParcel(Missing):
+    """The supplier order has no such parcel."""
+
+    reason = "PARCEL_NOT_FOUND"
+
+    def __init__(self, parcel_no: int) -> None:
+        """Names the parcel by its number."""
+        super().__init__(kind="parcel", name=str(parcel_no))
 
 
 class SaleNumberReused(AlreadyExists):

@@ -1,6 +1,6 @@
 """Supplier orders: what was asked for, accepted, shipped, and what the customer got back instead."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -13,11 +13,14 @@ from services.commerce.domain.refusals import (
     SupplierOrderNotOpen,
     TooManyUnits,
     UnknownLine,
+    UnknownParcel,
 )
 from services.runtime.errors import Refused
 from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId
 
 DEFAULT_ACCEPT_WITHIN_S: Final = 86_400
+DEFAULT_DELIVER_WITHIN_S: Final = 10 * 86_400
+"""A parcel that nobody says was delivered, or complained about, counts as delivered then; as the marketplaces do."""
 
 
 class SupplierOrderState(IntEnum):
@@ -44,6 +47,8 @@ class SupplierEvent(StrEnum):
     TIME_OUT = "time out"
     SHIP_PART = "ship part"
     SHIP_REST = "ship rest"
+    DELIVER_PART = "deliver part"
+    DELIVER_REST = "deliver rest"
     REFUND_REST = "refund rest"
 
 
@@ -55,6 +60,15 @@ OPEN_STATES: Final = frozenset(
         SupplierOrderState.PARTLY_ACCEPTED,
     }
 )
+SETTLED_STATES: Final = frozenset(
+    {
+        SupplierOrderState.REJECTED,
+        SupplierOrderState.TIMED_OUT,
+        SupplierOrderState.DELIVERED,
+        SupplierOrderState.CANCELLED,
+    }
+)
+"""The supplier has nothing left to do: no unit is to be answered, shipped or delivered."""
 _S = SupplierOrderState
 _E = SupplierEvent
 
@@ -72,6 +86,11 @@ TRANSITIONS: Mapping[tuple[SupplierOrderState, SupplierEvent], SupplierOrderStat
     (_S.PARTLY_ACCEPTED, _E.SHIP_PART): _S.PARTLY_ACCEPTED,
     (_S.PARTLY_ACCEPTED, _E.SHIP_REST): _S.SHIPPED,
     (_S.PARTLY_ACCEPTED, _E.REFUND_REST): _S.CANCELLED,
+    # a parcel may arrive while others are still to be shipped
+    (_S.ACCEPTED, _E.DELIVER_PART): _S.ACCEPTED,
+    (_S.PARTLY_ACCEPTED, _E.DELIVER_PART): _S.PARTLY_ACCEPTED,
+    (_S.SHIPPED, _E.DELIVER_PART): _S.SHIPPED,
+    (_S.SHIPPED, _E.DELIVER_REST): _S.DELIVERED,
 }
 
 _REFUSALS: Mapping[SupplierEvent, type[Refused]] = {
@@ -97,11 +116,15 @@ def advance(state: SupplierOrderState, event: SupplierEvent, *, supplier_order_i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supplier:
-    """A supplier. A request must be answered within `accept_within_s` of business time."""
+    """A supplier. A request must be answered within `accept_within_s` of business time.
+
+    What is shipped counts as delivered `deliver_within_s` after the last parcel, whether or not anybody says so.
+    """
 
     supplier_id: SupplierId
     display_name: str
     accept_within_s: int = DEFAULT_ACCEPT_WITHIN_S
+    deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +146,23 @@ class SupplierLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """What a supplier sent: units by line number. Times are business time; `delivered_at` None: under way."""
+
+    parcel_no: int
+    units: tuple[tuple[int, int], ...]
+    carrier: str
+    tracking_number: str
+    shipped_at: datetime
+    delivered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierOrder:
-    """A supplier's part of an order; `accept_by` and `requested_at` are business time."""
+    """A supplier's part of an order; `accept_by`, `requested_at` and `deliver_by` are business time.
+
+    `deliver_within_s` is the supplier's when it was asked, and `deliver_by` runs from the last parcel.
+    """
 
     supplier_order_id: SupplierOrderId
     order_id: OrderId
@@ -134,15 +172,9 @@ class SupplierOrder:
     lines: tuple[SupplierLine, ...]
     requested_at: datetime | None = None
     accept_by: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
-    """What a supplier sent: units by line number."""
-
-    units: tuple[tuple[int, int], ...]
-    carrier: str
-    tracking_number: str
+    deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S
+    deliver_by: datetime | None = None
+    parcels: tuple[Parcel, ...] = ()
 
 
 def lines_by_supplier(lines: Sequence[Line]) -> dict[SupplierId, tuple[SupplierLine, ...]]:
@@ -155,7 +187,9 @@ def lines_by_supplier(lines: Sequence[Line]) -> dict[SupplierId, tuple[SupplierL
     return by_supplier
 
 
-def request(order: SupplierOrder, *, now: datetime, accept_within_s: int) -> SupplierOrder:
+def request(
+    order: SupplierOrder, *, now: datetime, accept_within_s: int, deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S
+) -> SupplierOrder:
     """Handed to the supplier, who must answer in time."""
     return replace(
         order,
@@ -163,6 +197,7 @@ def request(order: SupplierOrder, *, now: datetime, accept_within_s: int) -> Sup
         version=order.version + 1,
         requested_at=now,
         accept_by=now + timedelta(seconds=accept_within_s),
+        deliver_within_s=deliver_within_s,
     )
 
 
@@ -207,10 +242,12 @@ def refuse(order: SupplierOrder, event: SupplierEvent, *, now: datetime) -> tupl
     return replace(order, state=state, version=order.version + 1, lines=lines), refused
 
 
-def ship(order: SupplierOrder, units: Mapping[str, int]) -> tuple[SupplierOrder, tuple[tuple[int, int], ...]]:
-    """The order after a parcel, and the parcel's units by line number; no units named: everything that is open.
+def ship(
+    order: SupplierOrder, units: Mapping[str, int], *, now: datetime, carrier: str = "", tracking_number: str = ""
+) -> SupplierOrder:
+    """The order after a parcel, its last; no units named: everything that is open. `now` is business time.
 
-    Raises SupplierOrderNotAccepted, UnknownLine, TooManyUnits.
+    The parcel's number is the order's version after it. Raises SupplierOrderNotAccepted, UnknownLine, TooManyUnits.
     """
     advance(order.state, _E.SHIP_PART, supplier_order_id=order.supplier_order_id)
     _check_lines(order, units)
@@ -225,9 +262,44 @@ def ship(order: SupplierOrder, units: Mapping[str, int]) -> tuple[SupplierOrder,
     if not any(parcel.values()):
         raise TooManyUnits("the parcel is empty", subject=f"supplier_order/{order.supplier_order_id}")
     lines = tuple(replace(line, shipped_quantity=line.shipped_quantity + parcel[line.line_no]) for line in order.lines)
-    shipped = replace(order, version=order.version + 1, lines=lines)
-    sent = tuple((line_no, quantity) for line_no, quantity in parcel.items() if quantity)
-    return replace(shipped, state=_state_after_shipping(shipped)), sent
+    sent = Parcel(
+        parcel_no=order.version + 1,
+        units=tuple((line_no, quantity) for line_no, quantity in parcel.items() if quantity),
+        carrier=carrier,
+        tracking_number=tracking_number,
+        shipped_at=now,
+    )
+    shipped = replace(
+        order,
+        version=order.version + 1,
+        lines=lines,
+        parcels=(*order.parcels, sent),
+        deliver_by=now + timedelta(seconds=order.deliver_within_s),
+    )
+    return replace(shipped, state=_state_after_shipping(shipped))
+
+
+def deliver(order: SupplierOrder, parcel_nos: Collection[int], *, at: datetime) -> SupplierOrder | None:
+    """The order after these parcels arrived; None if all of them had: whoever says so first, says when.
+
+    Raises UnknownParcel.
+    """
+    known = {parcel.parcel_no for parcel in order.parcels}
+    for parcel_no in parcel_nos:
+        if parcel_no not in known:
+            raise UnknownParcel(parcel_no)
+    parcels = tuple(
+        replace(parcel, delivered_at=at) if parcel.parcel_no in parcel_nos and parcel.delivered_at is None else parcel
+        for parcel in order.parcels
+    )
+    if parcels == order.parcels:
+        return None
+    return _arrived(replace(order, version=order.version + 1, parcels=parcels))
+
+
+def undelivered(order: SupplierOrder) -> tuple[Parcel, ...]:
+    """The parcels that are under way."""
+    return tuple(parcel for parcel in order.parcels if parcel.delivered_at is None)
 
 
 def give_back(order: SupplierOrder, units: Mapping[int, int]) -> SupplierOrder | None:
@@ -248,7 +320,16 @@ def give_back(order: SupplierOrder, units: Mapping[int, int]) -> SupplierOrder |
         return reduced
     shipped = any(line.shipped_quantity for line in lines)
     event = _E.SHIP_REST if shipped else _E.REFUND_REST
-    return replace(reduced, state=advance(order.state, event, supplier_order_id=order.supplier_order_id))
+    done = replace(reduced, state=advance(order.state, event, supplier_order_id=order.supplier_order_id))
+    # the last units to be shipped were refunded, and every parcel may have arrived before
+    return done if undelivered(done) or not shipped else _arrived(done)
+
+
+def _arrived(order: SupplierOrder) -> SupplierOrder:
+    """The state after an arrival: delivered once all is shipped and nothing is under way."""
+    rest = order.state is _S.SHIPPED and not undelivered(order)
+    event = _E.DELIVER_REST if rest else _E.DELIVER_PART
+    return replace(order, state=advance(order.state, event, supplier_order_id=order.supplier_order_id))
 
 
 def _state_after_shipping(order: SupplierOrder) -> SupplierOrderState:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from services.commerce.convert import suppliers as convert
+from services.commerce.convert.orders import moment
 from services.commerce.domain.splits import PartyKind
 from services.commerce.store.settlement import StatementMark
 from services.commerce.usecases import settling, supplying
@@ -98,6 +99,23 @@ class SupplierServicer:
             once=once,
         )
         return supplier_pb2.ShipParcelResponse.FromString(reply)
+
+    async def deliver_parcel(
+        self, request: supplier_pb2.DeliverParcelRequest, call: Call
+    ) -> supplier_pb2.DeliverParcelResponse:
+        """Records that a parcel arrived."""
+        once = idempotency.once(
+            call, family=_SUPPLIER_ORDERS, request=request, encode=convert.delivered_reply, keep_refusals=True
+        )
+        reply = await supplying.deliver(
+            self.shop,
+            call,
+            SupplierOrderId(request.supplier_order_id.lower()),
+            request.parcel_no,
+            delivered_at=moment(request.delivered_at) if request.HasField("delivered_at") else None,
+            once=once,
+        )
+        return supplier_pb2.DeliverParcelResponse.FromString(reply)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

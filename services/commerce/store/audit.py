@@ -297,6 +297,36 @@ CHECKS: Final = {
         ) AS p ON p.supplier_order_id = n.supplier_order_id AND p.line_no = n.line_no
         WHERE n.tenant_id = $1::uuid
     """,
+    # delivered (8) is what has arrived in all its parcels and has no unit left to ship, and shipped (7) what has not
+    "commerce.deliveries_follow_parcels": """
+        SELECT s.supplier_order_id::text AS id,
+               coalesce(p.strays, 0) > 0
+               OR (s.state = 8 AND (p.under_way IS DISTINCT FROM 0 OR l.open > 0))
+               OR (s.state = 7 AND coalesce(p.under_way, 0) = 0) AS broken
+        FROM supplier_orders AS s
+        LEFT JOIN (
+            SELECT coalesce(c.supplier_order_id, d.supplier_order_id) AS supplier_order_id,
+                   count(*) FILTER (WHERE d.parcel_no IS NULL) AS under_way,
+                   count(*) FILTER (WHERE c.parcel_no IS NULL OR d.delivered_at < c.shipped_at) AS strays
+            FROM (SELECT * FROM parcels WHERE tenant_id = $1::uuid) AS c
+            FULL JOIN (SELECT * FROM parcel_deliveries WHERE tenant_id = $1::uuid) AS d
+              ON d.supplier_order_id = c.supplier_order_id AND d.parcel_no = c.parcel_no
+            GROUP BY 1
+        ) AS p ON p.supplier_order_id = s.supplier_order_id
+        LEFT JOIN (
+            SELECT supplier_order_id, sum(quantity - shipped_quantity - refunded_quantity) AS open
+            FROM supplier_order_lines WHERE tenant_id = $1::uuid GROUP BY supplier_order_id
+        ) AS l ON l.supplier_order_id = s.supplier_order_id
+        WHERE s.tenant_id = $1::uuid
+    """,
+    # fulfilling (3) is an order some of whose supplier orders are not done, and no other
+    "commerce.orders_follow_their_suppliers": """
+        SELECT o.order_id::text AS id, NOT bool_or(s.state IN (1, 2, 3, 4, 7)) AS broken
+        FROM orders AS o
+        JOIN supplier_orders AS s ON s.tenant_id = o.tenant_id AND s.order_id = o.order_id
+        WHERE o.tenant_id = $1::uuid AND o.state = 3
+        GROUP BY o.order_id
+    """,
     # 3 and 4 are due: the worker had five minutes
     "commerce.sagas_are_resolved": """
         SELECT s.order_id || '/' || s.kind AS id,
@@ -315,10 +345,11 @@ CHECKS: Final = {
     """,
     "commerce.no_supplier_order_is_overdue": """
         SELECT s.supplier_order_id::text AS id,
-               s.accept_by < coalesce(t.test_clock_at, clock_timestamp()) - interval '2 days' AS broken
+               CASE WHEN s.state = 2 THEN s.accept_by ELSE s.deliver_by END
+               < coalesce(t.test_clock_at, clock_timestamp()) - interval '2 days' AS broken
         FROM supplier_orders AS s
         JOIN tenants AS t ON t.tenant_id = s.tenant_id
-        WHERE s.tenant_id = $1::uuid AND s.state = 2
+        WHERE s.tenant_id = $1::uuid AND s.state IN (2, 7)
     """,
 }
 

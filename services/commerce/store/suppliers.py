@@ -16,13 +16,14 @@ from services.runtime.database import Connection, raw
 from services.runtime.ids import OrderId, SupplierId, SupplierOrderId
 
 _PUT = """
-    INSERT INTO suppliers (tenant_id, supplier_id, display_name, accept_within_s)
-    VALUES ($1::uuid, $2, $3, $4)
+    INSERT INTO suppliers (tenant_id, supplier_id, display_name, accept_within_s, deliver_within_s)
+    VALUES ($1::uuid, $2, $3, $4, $5)
     ON CONFLICT (tenant_id, supplier_id) DO UPDATE
-    SET display_name = excluded.display_name, accept_within_s = excluded.accept_within_s, changed_at = now()
+    SET display_name = excluded.display_name, accept_within_s = excluded.accept_within_s,
+        deliver_within_s = excluded.deliver_within_s, changed_at = now()
 """
 _FIND_SUPPLIERS = """
-    SELECT s.supplier_id, s.display_name, s.accept_within_s
+    SELECT s.supplier_id, s.display_name, s.accept_within_s, s.deliver_within_s
     FROM suppliers AS s
     WHERE s.tenant_id = $1::uuid AND s.supplier_id = ANY($2::text[])
 """
@@ -38,7 +39,8 @@ _INSERT = """
     FROM unnest($3::uuid[], $4::text[], $5::smallint[]) AS n(supplier_order_id, supplier_id, state)
 """
 _COLUMNS = """
-    s.supplier_order_id::text, s.order_id::text, s.supplier_id, s.state, s.version, s.requested_at, s.accept_by
+    s.supplier_order_id::text, s.order_id::text, s.supplier_id, s.state, s.version, s.requested_at, s.accept_by,
+    s.deliver_within_s, s.deliver_by
 """
 _FIND = f"""
     SELECT {_COLUMNS}
@@ -76,13 +78,28 @@ _WRITE = """
         WHERE l.tenant_id = $1::uuid AND l.supplier_order_id = $2::uuid AND l.line_no = n.line_no
     )
     UPDATE supplier_orders
-    SET state = $3, version = $4, requested_at = $5, accept_by = $6, reason = coalesce(nullif($7, ''), reason)
+    SET state = $3, version = $4, requested_at = $5, accept_by = $6, reason = coalesce(nullif($7, ''), reason),
+        deliver_within_s = $12, deliver_by = $13
     WHERE tenant_id = $1::uuid AND supplier_order_id = $2::uuid
 """
 _SHIP = """
     INSERT INTO parcels (tenant_id, supplier_order_id, parcel_no, carrier, tracking_number, line_nos, quantities,
                          shipped_at)
     VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6::smallint[], $7::bigint[], $8)
+"""
+_PARCELS = """
+    SELECT p.supplier_order_id::text, p.parcel_no, p.carrier, p.tracking_number, p.line_nos, p.quantities, p.shipped_at,
+           d.delivered_at
+    FROM parcels AS p
+    LEFT JOIN parcel_deliveries AS d
+      ON d.tenant_id = p.tenant_id AND d.supplier_order_id = p.supplier_order_id AND d.parcel_no = p.parcel_no
+    WHERE p.tenant_id = $1::uuid AND p.supplier_order_id = ANY($2::uuid[])
+    ORDER BY p.supplier_order_id, p.parcel_no
+"""
+_DELIVER = """
+    INSERT INTO parcel_deliveries (tenant_id, supplier_order_id, parcel_no, delivered_at, told_by)
+    SELECT $1::uuid, $2::uuid, p.parcel_no, $4, $5
+    FROM unnest($3::bigint[]) AS p(parcel_no)
 """
 _OPEN = """
     SELECT count(*)
@@ -102,11 +119,25 @@ _OVERDUE = """
     ) AS s
     LIMIT $1
 """
+# 7 is SHIPPED: nobody said that it arrived, and it had the time that the supplier has for it
+_PRESUMED = """
+    SELECT s.tenant_id::text, s.supplier_order_id::text
+    FROM tenants AS t
+    CROSS JOIN LATERAL (
+        SELECT o.tenant_id, o.supplier_order_id
+        FROM supplier_orders AS o
+        WHERE o.tenant_id = t.tenant_id AND o.state = 7
+          AND o.deliver_by <= coalesce(t.test_clock_at, clock_timestamp())
+        ORDER BY o.deliver_by
+        LIMIT $1
+    ) AS s
+    LIMIT $1
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """A supplier order that was not answered in time."""
+    """A supplier order whose time is over: to be answered, or to be told as delivered."""
 
     tenant_id: str
     supplier_order_id: SupplierOrderId
@@ -115,7 +146,12 @@ class Overdue:
 async def put(connection: Connection, tenant_id: str, supplier: Supplier) -> None:
     """Makes or changes a supplier."""
     await raw(connection).execute(
-        _PUT, tenant_id, supplier.supplier_id, supplier.display_name, supplier.accept_within_s
+        _PUT,
+        tenant_id,
+        supplier.supplier_id,
+        supplier.display_name,
+        supplier.accept_within_s,
+        supplier.deliver_within_s,
     )
 
 
@@ -126,7 +162,10 @@ async def find_suppliers(
     rows = await raw(connection).fetch(_FIND_SUPPLIERS, tenant_id, sorted(set(supplier_ids)))
     return {
         row["supplier_id"]: Supplier(
-            supplier_id=row["supplier_id"], display_name=row["display_name"], accept_within_s=row["accept_within_s"]
+            supplier_id=row["supplier_id"],
+            display_name=row["display_name"],
+            accept_within_s=row["accept_within_s"],
+            deliver_within_s=row["deliver_within_s"],
         )
         for row in rows
     }
@@ -184,23 +223,38 @@ async def write(connection: Connection, tenant_id: str, order: SupplierOrder, *,
         [line.accepted_quantity for line in order.lines],
         [line.shipped_quantity for line in order.lines],
         [line.refunded_quantity for line in order.lines],
+        order.deliver_within_s,
+        order.deliver_by,
     )
 
 
-async def ship(
-    connection: Connection, tenant_id: str, order: SupplierOrder, parcel: Parcel, *, shipped_at: datetime
-) -> None:
-    """Writes a parcel; its number is the supplier order's version after it."""
+async def ship(connection: Connection, tenant_id: str, order: SupplierOrder, parcel: Parcel) -> None:
+    """Writes a parcel of the supplier order."""
     await raw(connection).execute(
         _SHIP,
         tenant_id,
         order.supplier_order_id,
-        order.version,
+        parcel.parcel_no,
         parcel.carrier,
         parcel.tracking_number,
         [line_no for line_no, _ in parcel.units],
         [quantity for _, quantity in parcel.units],
-        shipped_at,
+        parcel.shipped_at,
+    )
+
+
+async def deliver(
+    connection: Connection,
+    tenant_id: str,
+    order: SupplierOrder,
+    parcels: Sequence[Parcel],
+    *,
+    delivered_at: datetime,
+    told_by: str,
+) -> None:
+    """Writes that parcels of a locked supplier order arrived; each once."""
+    await raw(connection).execute(
+        _DELIVER, tenant_id, order.supplier_order_id, [each.parcel_no for each in parcels], delivered_at, told_by
     )
 
 
@@ -213,6 +267,12 @@ async def not_requested(connection: Connection, tenant_id: str, order_id: OrderI
 async def overdue(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
     """Requests that were not answered in time, over all tenants; on the system role."""
     rows = await raw(connection).fetch(_OVERDUE, limit)
+    return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
+
+
+async def presumed_delivered(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
+    """Shipped supplier orders that count as delivered by now, over all tenants; on the system role."""
+    rows = await raw(connection).fetch(_PRESUMED, limit)
     return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
 
 
@@ -232,6 +292,11 @@ async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -
                 refunded_quantity=row["refunded_quantity"],
             )
         )
+    parcels: dict[str, list[Parcel]] = {}
+    sent = [row["supplier_order_id"] for row in rows if row["deliver_by"] is not None]
+    if sent:
+        for row in await raw(connection).fetch(_PARCELS, tenant_id, sent):
+            parcels.setdefault(row["supplier_order_id"], []).append(_parcel(row))
     return tuple(
         SupplierOrder(
             supplier_order_id=row["supplier_order_id"],
@@ -242,6 +307,20 @@ async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -
             lines=tuple(lines.get(row["supplier_order_id"], ())),
             requested_at=row["requested_at"],
             accept_by=row["accept_by"],
+            deliver_within_s=row["deliver_within_s"],
+            deliver_by=row["deliver_by"],
+            parcels=tuple(parcels.get(row["supplier_order_id"], ())),
         )
         for row in rows
+    )
+
+
+def _parcel(row: Any) -> Parcel:
+    return Parcel(
+        parcel_no=row["parcel_no"],
+        units=tuple(zip(row["line_nos"], row["quantities"], strict=True)),
+        carrier=row["carrier"],
+        tracking_number=row["tracking_number"],
+        shipped_at=row["shipped_at"],
+        delivered_at=row["delivered_at"],
     )

@@ -25,7 +25,7 @@ _CLOSE = """
               AND c.closes_at <= coalesce(t.test_clock_at, clock_timestamp())
               AND NOT EXISTS (
                   SELECT 1 FROM supplier_orders AS s
-                  WHERE s.tenant_id = c.tenant_id AND s.order_id = c.order_id AND s.state IN (1, 2, 3, 4)
+                  WHERE s.tenant_id = c.tenant_id AND s.order_id = c.order_id AND s.state IN (1, 2, 3, 4, 7)
               )
             ORDER BY c.closes_at
             LIMIT $1

@@ -12,7 +12,7 @@ from services.commerce.domain.events import Event, LineRefunded, SupplierOrderCh
 from services.commerce.domain.orders import Order, OrderEvent, OrderState
 from services.commerce.domain.refunds import Refund, UnitsToRefund
 from services.commerce.domain.splits import reversal_entries
-from services.commerce.domain.suppliers import OPEN_STATES, SupplierOrder
+from services.commerce.domain.suppliers import SETTLED_STATES, SupplierOrder
 from services.commerce.store import orders, settlement, stock, suppliers
 from services.commerce.usecases import booking
 from services.commerce.usecases.placing import check_own_store
@@ -109,9 +109,9 @@ async def post(
 
 
 def handed_over(order: Order, supplier_orders: Sequence[SupplierOrder]) -> Order:
-    """The order, fulfilled if no supplier has anything left to do for it."""
+    """The order, fulfilled if no supplier has anything left to do for it: nothing to answer, to ship or under way."""
     waiting = order.state in {OrderState.PAID, OrderState.FULFILLING}
-    if not waiting or not supplier_orders or any(each.state in OPEN_STATES for each in supplier_orders):
+    if not waiting or not supplier_orders or any(each.state not in SETTLED_STATES for each in supplier_orders):
         return order
     return replace(order, state=order_rules.advance(order.state, OrderEvent.HAND_OVER, order_id=order.order_id))
 

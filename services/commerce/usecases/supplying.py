@@ -4,8 +4,9 @@ What a supplier does not ship is refunded in the transaction of its answer: a pa
 never a silent state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
@@ -18,7 +19,7 @@ from services.commerce.domain.refunds import UnitsToRefund
 from services.commerce.domain.refusals import UnknownSupplierOrder
 from services.commerce.domain.suppliers import (
     DEFAULT_ACCEPT_WITHIN_S,
-    Parcel,
+    DEFAULT_DELIVER_WITHIN_S,
     Supplier,
     SupplierEvent,
     SupplierOrder,
@@ -29,19 +30,24 @@ from services.commerce.usecases import booking, refunding
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
-from services.runtime.errors import NotAllowed
+from services.runtime.errors import Invalid, NotAllowed
 from services.runtime.idempotency import Once
 from services.runtime.ids import RefundId, SupplierId, SupplierOrderId, new_id
 
 _log = structlog.get_logger(__name__)
 
+_Locked = tuple[Order, tuple[SupplierOrder, ...], SupplierOrder]
 Answer = Callable[[SupplierOrder], tuple[SupplierOrder, Mapping[str, int]]]
 """The supplier order after the answer, and the units per line id that are to be refunded."""
 
 
 async def put(shop: Shop, call: Call, supplier: Supplier, once: Once[Supplier]) -> bytes:
-    """Makes or changes a supplier; `accept_within_s` 0 takes the default."""
-    known = replace(supplier, accept_within_s=supplier.accept_within_s or DEFAULT_ACCEPT_WITHIN_S)
+    """Makes or changes a supplier; times of 0 take the defaults."""
+    known = replace(
+        supplier,
+        accept_within_s=supplier.accept_within_s or DEFAULT_ACCEPT_WITHIN_S,
+        deliver_within_s=supplier.deliver_within_s or DEFAULT_DELIVER_WITHIN_S,
+    )
 
     async def work(connection: Connection) -> Supplier:
         await suppliers.put(connection, call.tenant_id, known)
@@ -126,19 +132,80 @@ async def ship(
     """
 
     async def work(connection: Connection) -> SupplierOrder:
-        order, theirs, asked = await _locked(connection, call, supplier_order_id)
-        after, sent = rules.ship(asked, units)
+        _, _, asked = await _locked(connection, call, supplier_order_id)
+        after = rules.ship(asked, units, now=call.now, carrier=carrier, tracking_number=tracking_number)
         await suppliers.write(connection, call.tenant_id, after)
-        parcel = Parcel(units=sent, carrier=carrier, tracking_number=tracking_number)
-        await suppliers.ship(connection, call.tenant_id, after, parcel, shipped_at=call.now)
-        current = [after if each.supplier_order_id == supplier_order_id else each for each in theirs]
-        done = refunding.handed_over(order, current)
-        if done.state is not order.state:
-            await orders.set_state(connection, call.tenant_id, replace(done, version=order.version + 1))
+        await suppliers.ship(connection, call.tenant_id, after, after.parcels[-1])
         await shop.outbox.append(connection, call, SupplierOrderChanged(supplier_order=after, occurred_at=call.now))
         return after
 
     return await once.run(shop.database, work)
+
+
+async def deliver(
+    shop: Shop,
+    call: Call,
+    supplier_order_id: SupplierOrderId,
+    parcel_no: int,
+    *,
+    delivered_at: datetime | None,
+    once: Once[SupplierOrder],
+) -> bytes:
+    """Records that a parcel arrived; what was told before stays as it is.
+
+    Raises UnknownSupplierOrder (also for another supplier's), UnknownParcel, Invalid for a time before the parcel was
+    shipped or after now.
+    """
+    at = delivered_at or call.now
+
+    async def work(connection: Connection) -> SupplierOrder:
+        locked = await _locked(connection, call, supplier_order_id)
+        sent = next((each for each in locked[2].parcels if each.parcel_no == parcel_no), None)
+        if sent is not None and not sent.shipped_at <= at <= call.now:
+            raise Invalid("a parcel arrives after it was shipped, and not after now", field="delivered_at")
+        return await _delivered(connection, shop, call, locked, [parcel_no], at=at)
+
+    return await once.run(shop.database, work)
+
+
+async def presume_delivered(shop: Shop, call: Call, supplier_order_id: SupplierOrderId) -> bool:
+    """Takes all parcels of a shipped order as delivered once its time is over; False if somebody was first."""
+
+    async def work(connection: Connection) -> bool:
+        locked = await _locked(connection, call, supplier_order_id)
+        shipped = locked[2]
+        due = shipped.deliver_by is not None and shipped.deliver_by <= call.now
+        if shipped.state is not SupplierOrderState.SHIPPED or not due:
+            return False
+        numbers = [parcel.parcel_no for parcel in rules.undelivered(shipped)]
+        await _delivered(connection, shop, call, locked, numbers, at=call.now)
+        return True
+
+    return await shop.database.run(call.tenant_id, work)
+
+
+async def _delivered(
+    connection: Connection,
+    shop: Shop,
+    call: Call,
+    locked: _Locked,
+    parcel_nos: Sequence[int],
+    *,
+    at: datetime,
+) -> SupplierOrder:
+    order, theirs, shipped = locked
+    after = rules.deliver(shipped, parcel_nos, at=at)
+    if after is None:
+        return shipped
+    arrived = [parcel for parcel in rules.undelivered(shipped) if parcel.parcel_no in parcel_nos]
+    await suppliers.write(connection, call.tenant_id, after)
+    await suppliers.deliver(connection, call.tenant_id, after, arrived, delivered_at=at, told_by=call.actor.id)
+    current = [after if each.supplier_order_id == after.supplier_order_id else each for each in theirs]
+    done = refunding.handed_over(order, current)
+    if done.state is not order.state:
+        await orders.set_state(connection, call.tenant_id, replace(done, version=order.version + 1))
+    await shop.outbox.append(connection, call, SupplierOrderChanged(supplier_order=after, occurred_at=call.now))
+    return after
 
 
 async def request(connection: Connection, shop: Shop, call: Call, supplier_order_id: SupplierOrderId) -> None:
@@ -151,8 +218,12 @@ async def request(connection: Connection, shop: Shop, call: Call, supplier_order
         return  # refunded before the worker came
     known = await suppliers.find_suppliers(connection, call.tenant_id, [pending.supplier_id])
     supplier = known.get(pending.supplier_id)
-    within_s = DEFAULT_ACCEPT_WITHIN_S if supplier is None else supplier.accept_within_s
-    asked = rules.request(pending, now=call.now, accept_within_s=within_s)
+    asked = rules.request(
+        pending,
+        now=call.now,
+        accept_within_s=DEFAULT_ACCEPT_WITHIN_S if supplier is None else supplier.accept_within_s,
+        deliver_within_s=DEFAULT_DELIVER_WITHIN_S if supplier is None else supplier.deliver_within_s,
+    )
     await suppliers.write(connection, call.tenant_id, asked)
     state = order_rules.advance(order.state, OrderEvent.ASK_SUPPLIER, order_id=order.order_id)
     if state is not order.state:
@@ -213,9 +284,7 @@ async def _answered(
     return after
 
 
-async def _locked(
-    connection: Connection, call: Call, supplier_order_id: SupplierOrderId
-) -> tuple[Order, tuple[SupplierOrder, ...], SupplierOrder]:
+async def _locked(connection: Connection, call: Call, supplier_order_id: SupplierOrderId) -> _Locked:
     """The customer's order, its supplier orders and the one that is meant, locked in this order."""
     found = await suppliers.find(connection, call.tenant_id, supplier_order_id)
     if found is None:

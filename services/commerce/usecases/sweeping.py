@@ -1,4 +1,6 @@
-"""What time does: unpaid orders expire (machine time), suppliers time out and orders close (business time)."""
+"""What time does: unpaid orders expire (machine time); suppliers time out, parcels count as delivered and orders close
+(business time).
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +16,7 @@ from services.runtime.errors import DomainError
 
 MAX_EXPIRED: Final = 200
 MAX_OVERDUE: Final = 200
+MAX_PRESUMED: Final = 200
 MAX_CLOSED: Final = 1000
 OWN_CALL_S: Final = 10.0
 
@@ -26,13 +29,14 @@ class Swept:
 
     expired: int
     timed_out: int
+    delivered: int
     closed: int
     forgotten: int
 
     @property
     def any(self) -> bool:
         """Whether another round may find more."""
-        return bool(self.expired or self.timed_out or self.closed or self.forgotten)
+        return bool(self.expired or self.timed_out or self.delivered or self.closed or self.forgotten)
 
 
 async def sweep(shop: Shop, system: Database) -> Swept:
@@ -40,6 +44,7 @@ async def sweep(shop: Shop, system: Database) -> Swept:
     return Swept(
         expired=await _expire(shop, system),
         timed_out=await _time_out(shop, system),
+        delivered=await _presume_delivered(shop, system),
         closed=await system.run(EVERY_TENANT, _close),
         forgotten=await system.run(EVERY_TENANT, idempotency.forget_expired),
     )
@@ -75,4 +80,18 @@ async def _time_out(shop: Shop, system: Database) -> int:
             done += await supplying.time_out(shop, call, each.supplier_order_id)
         except DomainError as error:
             _log.warning("a late supplier order stays", id=each.supplier_order_id, reason=error.reason)
+    return done
+
+
+async def _presume_delivered(shop: Shop, system: Database) -> int:
+    async def find(connection: Connection) -> tuple[suppliers.Overdue, ...]:
+        return await suppliers.presumed_delivered(connection, limit=MAX_PRESUMED)
+
+    done = 0
+    for each in await system.read(EVERY_TENANT, find):
+        try:
+            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
+            done += await supplying.presume_delivered(shop, call, each.supplier_order_id)
+        except DomainError as error:
+            _log.warning("a shipped supplier order stays", id=each.supplier_order_id, reason=error.reason)
     return done

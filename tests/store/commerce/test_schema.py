@@ -214,6 +214,11 @@ async def test_a_tenants_clock_is_followed(brand: Brand) -> None:
             id="a supplier that nobody timed out",
         ),
         pytest.param(
+            "UPDATE supplier_orders SET state = 8 WHERE tenant_id = $1::uuid",
+            ["commerce.deliveries_follow_parcels", "commerce.orders_follow_their_suppliers"],
+            id="a delivery of nothing",
+        ),
+        pytest.param(
             "DELETE FROM supplier_order_lines WHERE tenant_id = $1::uuid",
             ["commerce.supplier_lines_are_asked_for"],
             id="a supplier that nobody asked",

@@ -1,17 +1,21 @@
 """Supplier orders and the split: what a supplier does not ship is refunded, and every share is reversed exactly."""
 
+import asyncio
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from services.runtime.call import Call
 from services.runtime.errors import Invalid, Missing, NotAllowed, Refused
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import order_pb2, supplier_pb2
-from tests.store.commerce.conftest import NOON, Brand, card, cash, hours, line, publish_split, with_supplier
+from tests.store.commerce.conftest import NOON, Brand, card, cash, hours, line, publish_split, stamp, with_supplier
 
 STATES = supplier_pb2.SupplierOrderState
 FULFILLING, FULFILLED = order_pb2.ORDER_STATE_FULFILLING, order_pb2.ORDER_STATE_FULFILLED
+CLOSED = order_pb2.ORDER_STATE_CLOSED
 
 
 async def asked(brand: Brand, *lines: order_pb2.BasketLine, guide: str = "") -> tuple[str, supplier_pb2.SupplierOrder]:
@@ -49,6 +53,15 @@ async def ship(brand: Brand, order: supplier_pb2.SupplierOrder, units: dict[str,
     return (await brand.suppliers.ship_parcel(request, brand.supplier_call())).supplier_order
 
 
+async def deliver(
+    brand: Brand, order: supplier_pb2.SupplierOrder, parcel_no: int, *, call: Call | None = None, **more: Any
+) -> supplier_pb2.SupplierOrder:
+    request = supplier_pb2.DeliverParcelRequest(
+        request_id=new_id(), supplier_order_id=order.supplier_order_id, parcel_no=parcel_no, **more
+    )
+    return (await brand.suppliers.deliver_parcel(request, call or brand.supplier_call())).supplier_order
+
+
 async def statement(brand: Brand, party: int, party_id: str, **days: str) -> supplier_pb2.GetStatementResponse:
     request = supplier_pb2.GetStatementRequest(party_kind=party, party_id=party_id, **days)
     return await brand.settlement.get_statement(request, brand.office())
@@ -78,8 +91,75 @@ async def test_accepted_shipped_parcel_by_parcel_fulfilled(brand: Brand) -> None
         await ship(brand, supplier_order, {"1": 4})
     assert too_many.value.reason == "TOO_MANY_UNITS"
     assert (await ship(brand, supplier_order, {"1": 2})).state == STATES.SUPPLIER_ORDER_STATE_ACCEPTED
-    assert (await ship(brand, supplier_order, {})).state == STATES.SUPPLIER_ORDER_STATE_SHIPPED
+    shipped = await ship(brand, supplier_order, {})
+    assert shipped.state == STATES.SUPPLIER_ORDER_STATE_SHIPPED
+    assert (await brand.order(order_id)).state == FULFILLING
+    await brand.audited()
+    for parcel, state in zip(
+        shipped.parcels, (STATES.SUPPLIER_ORDER_STATE_SHIPPED, STATES.SUPPLIER_ORDER_STATE_DELIVERED), strict=True
+    ):
+        assert (await deliver(brand, supplier_order, parcel.parcel_no)).state == state
+        await brand.audited()
     assert (await brand.order(order_id)).state == FULFILLED
+
+
+async def test_a_delivery_is_told_once_and_by_whom_it_concerns(brand: Brand) -> None:
+    await with_supplier(brand)
+    order_id, supplier_order = await asked(brand)
+    await accept(brand, supplier_order, {})
+    (parcel,) = (await ship(brand, supplier_order, {})).parcels
+    await brand.move_clock(NOON + hours(5))
+    with pytest.raises(Missing) as unknown:
+        await deliver(brand, supplier_order, 77)
+    assert unknown.value.reason == "PARCEL_NOT_FOUND"
+    with pytest.raises(Missing) as stranger:
+        await deliver(brand, supplier_order, parcel.parcel_no, call=brand.supplier_call("butcher"))
+    assert stranger.value.reason == "SUPPLIER_ORDER_NOT_FOUND"
+    for at in (NOON - hours(1), NOON + hours(6)):
+        with pytest.raises(Invalid):
+            await deliver(brand, supplier_order, parcel.parcel_no, delivered_at=stamp(at))
+    # the carrier tells the brand's backend, and the supplier says it again
+    first = await deliver(
+        brand, supplier_order, parcel.parcel_no, call=brand.office(), delivered_at=stamp(NOON + hours(3))
+    )
+    assert first.state == STATES.SUPPLIER_ORDER_STATE_DELIVERED
+    assert first.parcels[0].delivered_at == stamp(NOON + hours(3))
+    assert await deliver(brand, supplier_order, parcel.parcel_no) == first
+    assert (await brand.order(order_id)).state == FULFILLED
+    # a delivered parcel may still come back
+    await brand.refund(order_id, {"1": 1})
+    assert (await brand.supplier_orders())[0] == first
+    await brand.audited()
+
+
+async def test_two_tell_of_one_parcel_at_once(brand: Brand) -> None:
+    await with_supplier(brand)
+    _, supplier_order = await asked(brand)
+    await accept(brand, supplier_order, {})
+    (parcel,) = (await ship(brand, supplier_order, {})).parcels
+    told = await asyncio.gather(*(deliver(brand, supplier_order, parcel.parcel_no) for _ in range(4)))
+    assert all(each == told[0] for each in told)
+    await brand.audited()
+
+
+async def test_what_nobody_tells_counts_as_delivered_in_business_time(brand: Brand) -> None:
+    await with_supplier(brand)
+    order_id, supplier_order = await asked(brand)
+    await accept(brand, supplier_order, {})
+    await ship(brand, supplier_order, {})
+    # the return window is over long before: an order that is under way does not close
+    await brand.move_clock(NOON + timedelta(days=9))
+    assert ((await brand.sweep()).delivered, (await brand.order(order_id)).state) == (0, FULFILLING)
+    await brand.move_clock(NOON + timedelta(days=10))
+    assert (await brand.sweep()).delivered == 1
+    (after,) = await brand.supplier_orders()
+    assert (after.state, after.parcels[0].delivered_at) == (
+        STATES.SUPPLIER_ORDER_STATE_DELIVERED,
+        stamp(NOON + timedelta(days=10)),
+    )
+    await brand.move_clock(NOON + timedelta(days=40))
+    await brand.sweep()
+    assert (await brand.order(order_id)).state == CLOSED
     await brand.audited()
 
 
@@ -98,7 +178,8 @@ async def test_what_is_not_accepted_is_refunded_at_once(brand: Brand) -> None:
     with pytest.raises(Refused) as twice:
         await reject(brand, supplier_order)
     assert twice.value.reason == "SUPPLIER_ORDER_NOT_OPEN"
-    await ship(brand, supplier_order, {})
+    (parcel,) = (await ship(brand, supplier_order, {})).parcels
+    await deliver(brand, supplier_order, parcel.parcel_no)
     assert (await brand.order(order_id)).state == FULFILLED
     await brand.audited()
 
@@ -140,8 +221,7 @@ async def test_a_customers_refund_reduces_what_is_to_be_shipped(brand: Brand) ->
     (after,) = await brand.supplier_orders()
     assert after.state == STATES.SUPPLIER_ORDER_STATE_SHIPPED
     assert [(each.shipped_quantity, each.refunded_quantity) for each in after.lines] == [(1, 2), (0, 2)]
-    assert (await brand.order(order_id)).state == FULFILLED
-    # the parcel comes back
+    # the parcel is under way, and comes back
     await brand.refund(order_id, {"1": 1})
     assert (await brand.supplier_orders())[0] == after
     await brand.audited()

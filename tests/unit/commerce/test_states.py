@@ -13,6 +13,7 @@ from services.commerce.domain.refusals import (
     OrderNotPayable,
     SupplierOrderNotAccepted,
     SupplierOrderNotOpen,
+    UnknownParcel,
 )
 from services.commerce.domain.saga import RESOLVED, StepEvent, StepState
 from services.commerce.domain.suppliers import SupplierEvent, SupplierLine, SupplierOrder, SupplierOrderState
@@ -122,11 +123,69 @@ def test_an_answer_comes_in_time() -> None:
 
 def test_parcels_ship_what_is_left() -> None:
     accepted, _ = suppliers.accept(asked(3, 2), {}, now=NOON)
-    first, sent = suppliers.ship(accepted, {"0": 2})
-    assert (first.state, sent) == (SupplierOrderState.ACCEPTED, ((0, 2),))
+    first = suppliers.ship(accepted, {"0": 2}, now=NOON)
+    assert (first.state, first.parcels[-1].units) == (SupplierOrderState.ACCEPTED, ((0, 2),))
     reduced = suppliers.give_back(first, {0: 5})
     assert reduced is not None
     assert reduced.lines[0].refunded_quantity == 1
-    rest, sent = suppliers.ship(reduced, {})
-    assert (rest.state, sent) == (SupplierOrderState.SHIPPED, ((1, 2),))
+    rest = suppliers.ship(reduced, {}, now=NOON + timedelta(days=1))
+    assert (rest.state, rest.parcels[-1].units) == (SupplierOrderState.SHIPPED, ((1, 2),))
+    assert rest.deliver_by == NOON + timedelta(days=11)
     assert suppliers.give_back(rest, {0: 1}) is None
+
+
+# --- deliveries ---
+
+
+def shipped(*parcels: dict[str, int]) -> SupplierOrder:
+    order, _ = suppliers.accept(asked(3, 2), {}, now=NOON)
+    for units in parcels:
+        order = suppliers.ship(order, units, now=NOON)
+    return order
+
+
+@pytest.mark.parametrize(
+    ("order", "arriving", "states"),
+    [
+        pytest.param(shipped({}), (0,), ("DELIVERED",), id="one parcel"),
+        pytest.param(shipped({"0": 3}, {}), (0, 1), ("SHIPPED", "DELIVERED"), id="parcel by parcel"),
+        pytest.param(shipped({"0": 3}, {}), (1, 0), ("SHIPPED", "DELIVERED"), id="in any order"),
+        pytest.param(shipped({"0": 3}), (0,), ("ACCEPTED",), id="before the rest is shipped"),
+    ],
+)
+def test_parcels_arrive(order: SupplierOrder, arriving: tuple[int, ...], states: tuple[str, ...]) -> None:
+    for place, state in zip(arriving, states, strict=True):
+        number = order.parcels[place].parcel_no
+        after = suppliers.deliver(order, [number], at=NOON + timedelta(hours=1))
+        assert after is not None
+        assert (after.state.name, after.version) == (state, order.version + 1)
+        # whoever tells first tells when
+        assert suppliers.deliver(after, [number], at=NOON + timedelta(hours=2)) is None
+        order = after
+    assert {parcel.delivered_at for parcel in order.parcels} <= {None, NOON + timedelta(hours=1)}
+
+
+def test_an_unknown_parcel_does_not_arrive() -> None:
+    with pytest.raises(UnknownParcel):
+        suppliers.deliver(shipped({}), [99], at=NOON)
+
+
+def test_the_rest_is_refunded_after_all_parcels_arrived() -> None:
+    order = shipped({"0": 3})
+    arrived = suppliers.deliver(order, [order.parcels[0].parcel_no], at=NOON)
+    assert arrived is not None
+    done = suppliers.give_back(arrived, {1: 2})
+    assert done is not None
+    assert done.state is SupplierOrderState.DELIVERED
+    waiting = suppliers.give_back(order, {1: 2})
+    assert waiting is not None
+    assert waiting.state is SupplierOrderState.SHIPPED
+
+
+def test_every_supplier_order_can_be_settled() -> None:
+    for state in SupplierOrderState:
+        reached = {state}
+        for _ in SupplierOrderState:
+            reached |= {after for (before, _), after in suppliers.TRANSITIONS.items() if before in reached}
+        assert reached & suppliers.SETTLED_STATES
+    assert not {state for state, _ in suppliers.TRANSITIONS} & suppliers.SETTLED_STATES

@@ -101,7 +101,7 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     ORDER_STATE_FULFILLING: _OrderState.ValueType  # 3
     """A supplier or store is at work on it."""
     ORDER_STATE_FULFILLED: _OrderState.ValueType  # 4
-    """Everything was handed over or shipped."""
+    """Everything was handed over or delivered."""
     ORDER_STATE_CLOSED: _OrderState.ValueType  # 5
     """The return window is over."""
     ORDER_STATE_CANCELLED: _OrderState.ValueType  # 6
@@ -119,7 +119,7 @@ ORDER_STATE_PAID: OrderState.ValueType  # 2
 ORDER_STATE_FULFILLING: OrderState.ValueType  # 3
 """A supplier or store is at work on it."""
 ORDER_STATE_FULFILLED: OrderState.ValueType  # 4
-"""Everything was handed over or shipped."""
+"""Everything was handed over or delivered."""
 ORDER_STATE_CLOSED: OrderState.ValueType  # 5
 """The return window is over."""
 ORDER_STATE_CANCELLED: OrderState.ValueType  # 6

@@ -44,7 +44,7 @@ class _SupplierOrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Su
     SUPPLIER_ORDER_STATE_SHIPPED: _SupplierOrderState.ValueType  # 7
     """All accepted units are shipped."""
     SUPPLIER_ORDER_STATE_DELIVERED: _SupplierOrderState.ValueType  # 8
-    """Delivered."""
+    """All parcels arrived."""
     SUPPLIER_ORDER_STATE_CANCELLED: _SupplierOrderState.ValueType  # 9
     """Every unit was refunded before it was shipped."""
 
@@ -68,7 +68,7 @@ SUPPLIER_ORDER_STATE_TIMED_OUT: SupplierOrderState.ValueType  # 6
 SUPPLIER_ORDER_STATE_SHIPPED: SupplierOrderState.ValueType  # 7
 """All accepted units are shipped."""
 SUPPLIER_ORDER_STATE_DELIVERED: SupplierOrderState.ValueType  # 8
-"""Delivered."""
+"""All parcels arrived."""
 SUPPLIER_ORDER_STATE_CANCELLED: SupplierOrderState.ValueType  # 9
 """Every unit was refunded before it was shipped."""
 Global___SupplierOrderState: _TypeAlias = SupplierOrderState  # noqa: Y015
@@ -122,22 +122,28 @@ class Supplier(_message.Message):
     SUPPLIER_ID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     ACCEPT_WITHIN_S_FIELD_NUMBER: _builtins.int
+    DELIVER_WITHIN_S_FIELD_NUMBER: _builtins.int
     supplier_id: _builtins.str
     """Chosen by the brand."""
     display_name: _builtins.str
     """What people call it."""
     accept_within_s: _builtins.int
     """Seconds within which a request must be answered, in business time; 0 takes 86,400."""
+    deliver_within_s: _builtins.int
+    """Seconds after its last parcel until a shipped order counts as delivered though nobody said so, in business time; 0
+    takes 864,000 (ten days).
+    """
     def __init__(
         self,
         *,
         supplier_id: _builtins.str = ...,
         display_name: _builtins.str = ...,
         accept_within_s: _builtins.int = ...,
+        deliver_within_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_within_s", b"accept_within_s", "display_name", b"display_name", "supplier_id", b"supplier_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_within_s", b"accept_within_s", "deliver_within_s", b"deliver_within_s", "display_name", b"display_name", "supplier_id", b"supplier_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +244,54 @@ class SupplierOrderLine(_message.Message):
 Global___SupplierOrderLine: _TypeAlias = SupplierOrderLine  # noqa: Y015
 
 @_typing.final
+class Parcel(_message.Message):
+    """A parcel under way, or arrived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARCEL_NO_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    SHIPPED_AT_FIELD_NUMBER: _builtins.int
+    DELIVERED_AT_FIELD_NUMBER: _builtins.int
+    parcel_no: _builtins.int
+    """Its number within the supplier order; numbers rise, and may leave gaps."""
+    carrier: _builtins.str
+    """The carrier."""
+    tracking_number: _builtins.str
+    """The carrier's number."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SupplierUnits]:
+        """Units per line in it."""
+
+    @_builtins.property
+    def shipped_at(self) -> _timestamp_pb2.Timestamp:
+        """Shipped at, in business time."""
+
+    @_builtins.property
+    def delivered_at(self) -> _timestamp_pb2.Timestamp:
+        """Arrived at, in business time; absent: under way."""
+
+    def __init__(
+        self,
+        *,
+        parcel_no: _builtins.int = ...,
+        carrier: _builtins.str = ...,
+        tracking_number: _builtins.str = ...,
+        lines: _abc.Iterable[Global___SupplierUnits] | None = ...,
+        shipped_at: _timestamp_pb2.Timestamp | None = ...,
+        delivered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivered_at", b"delivered_at", "shipped_at", b"shipped_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "delivered_at", b"delivered_at", "lines", b"lines", "parcel_no", b"parcel_no", "shipped_at", b"shipped_at", "tracking_number", b"tracking_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parcel: _TypeAlias = Parcel  # noqa: Y015
+
+@_typing.final
 class SupplierOrder(_message.Message):
     """A supplier's part of an order."""
 
@@ -251,6 +305,7 @@ class SupplierOrder(_message.Message):
     ACCEPT_BY_FIELD_NUMBER: _builtins.int
     REQUESTED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    PARCELS_FIELD_NUMBER: _builtins.int
     supplier_order_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -273,6 +328,10 @@ class SupplierOrder(_message.Message):
     def requested_at(self) -> _timestamp_pb2.Timestamp:
         """Requested at, in business time."""
 
+    @_builtins.property
+    def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
+        """Its parcels, oldest first."""
+
     def __init__(
         self,
         *,
@@ -284,10 +343,11 @@ class SupplierOrder(_message.Message):
         accept_by: _timestamp_pb2.Timestamp | None = ...,
         requested_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        parcels: _abc.Iterable[Global___Parcel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "lines", b"lines", "order_id", b"order_id", "requested_at", b"requested_at", "state", b"state", "supplier_id", b"supplier_id", "supplier_order_id", b"supplier_order_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "lines", b"lines", "order_id", b"order_id", "parcels", b"parcels", "requested_at", b"requested_at", "state", b"state", "supplier_id", b"supplier_id", "supplier_order_id", b"supplier_order_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -538,6 +598,70 @@ class ShipParcelResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SUPPLIER_ORDER_FIELD_NUMBER: _builtins.int
+    PARCEL_NO_FIELD_NUMBER: _builtins.int
+    parcel_no: _builtins.int
+    """The number of the parcel that was recorded."""
+    @_builtins.property
+    def supplier_order(self) -> Global___SupplierOrder:
+        """The supplier order."""
+
+    def __init__(
+        self,
+        *,
+        supplier_order: Global___SupplierOrder | None = ...,
+        parcel_no: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["supplier_order", b"supplier_order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parcel_no", b"parcel_no", "supplier_order", b"supplier_order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipParcelResponse: _TypeAlias = ShipParcelResponse  # noqa: Y015
+
+@_typing.final
+class DeliverParcelRequest(_message.Message):
+    """A parcel that arrived."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SUPPLIER_ORDER_ID_FIELD_NUMBER: _builtins.int
+    PARCEL_NO_FIELD_NUMBER: _builtins.int
+    DELIVERED_AT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Unique per client and method family."""
+    supplier_order_id: _builtins.str
+    """The supplier order."""
+    parcel_no: _builtins.int
+    """The parcel's number, as ShipParcel answered it."""
+    @_builtins.property
+    def delivered_at(self) -> _timestamp_pb2.Timestamp:
+        """When, in business time; absent: now."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        supplier_order_id: _builtins.str = ...,
+        parcel_no: _builtins.int = ...,
+        delivered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivered_at", b"delivered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_at", b"delivered_at", "parcel_no", b"parcel_no", "request_id", b"request_id", "supplier_order_id", b"supplier_order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliverParcelRequest: _TypeAlias = DeliverParcelRequest  # noqa: Y015
+
+@_typing.final
+class DeliverParcelResponse(_message.Message):
+    """The supplier order after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPPLIER_ORDER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def supplier_order(self) -> Global___SupplierOrder:
         """The supplier order."""
@@ -553,7 +677,7 @@ class ShipParcelResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ShipParcelResponse: _TypeAlias = ShipParcelResponse  # noqa: Y015
+Global___DeliverParcelResponse: _TypeAlias = DeliverParcelResponse  # noqa: Y015
 
 @_typing.final
 class SplitShare(_message.Message):

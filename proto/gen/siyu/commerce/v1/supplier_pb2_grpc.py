@@ -60,6 +60,11 @@ class SupplierServiceStub:
                 request_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ShipParcelRequest.SerializeToString,
                 response_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ShipParcelResponse.FromString,
                 _registered_method=True)
+        self.DeliverParcel = channel.unary_unary(
+                '/siyu.commerce.v1.SupplierService/DeliverParcel',
+                request_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.DeliverParcelRequest.SerializeToString,
+                response_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.DeliverParcelResponse.FromString,
+                _registered_method=True)
 
 
 class SupplierServiceServicer:
@@ -100,9 +105,22 @@ class SupplierServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ShipParcel(self, request, context):
-        """Records a parcel. The order is shipped when all accepted units are.
+        """Records a parcel and answers its number. The supplier order is shipped when all accepted units are.
 
         Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_ACCEPTED, TOO_MANY_UNITS (FAILED_PRECONDITION).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeliverParcel(self, request, context):
+        """Records that a parcel arrived: told by the supplier, or by the brand's backend as the carrier tells it. The supplier
+        order is delivered when all its units are shipped and all its parcels arrived, and the customer's order fulfilled when
+        all its supplier orders are done. A parcel that arrived before is answered as it stands: the first to tell says when.
+        What nobody tells counts as delivered `deliver_within_s` of business time after the last parcel.
+
+        Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); PARCEL_NOT_FOUND (NOT_FOUND);
+        INVALID_FIELD (INVALID_ARGUMENT) for a time before the parcel was shipped, or after now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +153,11 @@ def add_SupplierServiceServicer_to_server(servicer, server):
                     servicer.ShipParcel,
                     request_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ShipParcelRequest.FromString,
                     response_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ShipParcelResponse.SerializeToString,
+            ),
+            'DeliverParcel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeliverParcel,
+                    request_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.DeliverParcelRequest.FromString,
+                    response_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.DeliverParcelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -273,6 +296,33 @@ class SupplierService:
             '/siyu.commerce.v1.SupplierService/ShipParcel',
             siyu_dot_commerce_dot_v1_dot_supplier__pb2.ShipParcelRequest.SerializeToString,
             siyu_dot_commerce_dot_v1_dot_supplier__pb2.ShipParcelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeliverParcel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/siyu.commerce.v1.SupplierService/DeliverParcel',
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.DeliverParcelRequest.SerializeToString,
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.DeliverParcelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,9 +49,18 @@ class SupplierServiceStub:
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_OPEN (FAILED_PRECONDITION).
     """
     ShipParcel: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.ShipParcelRequest, _supplier_pb2.ShipParcelResponse]
-    """Records a parcel. The order is shipped when all accepted units are.
+    """Records a parcel and answers its number. The supplier order is shipped when all accepted units are.
 
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_ACCEPTED, TOO_MANY_UNITS (FAILED_PRECONDITION).
+    """
+    DeliverParcel: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.DeliverParcelRequest, _supplier_pb2.DeliverParcelResponse]
+    """Records that a parcel arrived: told by the supplier, or by the brand's backend as the carrier tells it. The supplier
+    order is delivered when all its units are shipped and all its parcels arrived, and the customer's order fulfilled when
+    all its supplier orders are done. A parcel that arrived before is answered as it stands: the first to tell says when.
+    What nobody tells counts as delivered `deliver_within_s` of business time after the last parcel.
+
+    Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); PARCEL_NOT_FOUND (NOT_FOUND);
+    INVALID_FIELD (INVALID_ARGUMENT) for a time before the parcel was shipped, or after now.
     """
 
 @_typing.type_check_only
@@ -75,9 +84,18 @@ class SupplierServiceAsyncStub(SupplierServiceStub):
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_OPEN (FAILED_PRECONDITION).
     """
     ShipParcel: _aio.UnaryUnaryMultiCallable[_supplier_pb2.ShipParcelRequest, _supplier_pb2.ShipParcelResponse]  # type: ignore[assignment]
-    """Records a parcel. The order is shipped when all accepted units are.
+    """Records a parcel and answers its number. The supplier order is shipped when all accepted units are.
 
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_ACCEPTED, TOO_MANY_UNITS (FAILED_PRECONDITION).
+    """
+    DeliverParcel: _aio.UnaryUnaryMultiCallable[_supplier_pb2.DeliverParcelRequest, _supplier_pb2.DeliverParcelResponse]  # type: ignore[assignment]
+    """Records that a parcel arrived: told by the supplier, or by the brand's backend as the carrier tells it. The supplier
+    order is delivered when all its units are shipped and all its parcels arrived, and the customer's order fulfilled when
+    all its supplier orders are done. A parcel that arrived before is answered as it stands: the first to tell says when.
+    What nobody tells counts as delivered `deliver_within_s` of business time after the last parcel.
+
+    Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); PARCEL_NOT_FOUND (NOT_FOUND);
+    INVALID_FIELD (INVALID_ARGUMENT) for a time before the parcel was shipped, or after now.
     """
 
 class SupplierServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -128,9 +146,24 @@ class SupplierServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _supplier_pb2.ShipParcelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_supplier_pb2.ShipParcelResponse, _abc.Awaitable[_supplier_pb2.ShipParcelResponse]]:
-        """Records a parcel. The order is shipped when all accepted units are.
+        """Records a parcel and answers its number. The supplier order is shipped when all accepted units are.
 
         Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_ACCEPTED, TOO_MANY_UNITS (FAILED_PRECONDITION).
+        """
+
+    @_abc_1.abstractmethod
+    def DeliverParcel(
+        self,
+        request: _supplier_pb2.DeliverParcelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_supplier_pb2.DeliverParcelResponse, _abc.Awaitable[_supplier_pb2.DeliverParcelResponse]]:
+        """Records that a parcel arrived: told by the supplier, or by the brand's backend as the carrier tells it. The supplier
+        order is delivered when all its units are shipped and all its parcels arrived, and the customer's order fulfilled when
+        all its supplier orders are done. A parcel that arrived before is answered as it stands: the first to tell says when.
+        What nobody tells counts as delivered `deliver_within_s` of business time after the last parcel.
+
+        Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); PARCEL_NOT_FOUND (NOT_FOUND);
+        INVALID_FIELD (INVALID_ARGUMENT) for a time before the parcel was shipped, or after now.
         """
 
 def add_SupplierServiceServicer_to_server(servicer: SupplierServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
