@@ -35,6 +35,7 @@ LEDGERS: Final = (
     "parcels",
     "parcel_deliveries",
     "sale_exceptions",
+    "exception_resolutions",
 )
 """Append-only: neither role may change or delete a row. All other tables are audited against these."""
 
@@ -488,4 +489,15 @@ sale_exceptions = Table(
     PrimaryKeyConstraint("tenant_id", "exception_id", name="sale_exceptions_key"),
     Index("sale_exceptions_of_order", "tenant_id", "order_id"),
     Index("sale_exceptions_of_store", "tenant_id", "store_id", "exception_id"),
+)
+
+exception_resolutions = Table(
+    "exception_resolutions",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=False), nullable=False),
+    Column("exception_id", UUID(as_uuid=False), nullable=False),
+    Column("note", Text, nullable=False),
+    Column("resolved_by", Text, nullable=False),
+    Column("resolved_at", _INSTANT, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "exception_id", name="exception_resolutions_key"),
 )

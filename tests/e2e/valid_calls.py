@@ -409,6 +409,17 @@ async def replay_offline_sales(shop: Shop) -> Valid:
     return Valid(request=request, other=other, caller=shop.till)
 
 
+@calls("PosService.ResolveException")
+async def resolve_exception(shop: Shop) -> Valid:
+    request = (await replay_offline_sales(shop)).request
+    request.sales[0].charged_minor[0] = 4_200
+    replayed = await shop.call(order_pb2_grpc.PosServiceStub, "ReplayOfflineSales", request, caller=shop.till)
+    resolve = order_pb2.ResolveExceptionRequest(
+        request_id=new_id(), exception_id=replayed.verdicts[0].exceptions[0].exception_id, note="agreed with the guest"
+    )
+    return Valid(request=resolve, other=changed(resolve, note="other"))
+
+
 @calls("SupplierService.PutSupplier")
 async def put_supplier(_shop: Shop) -> Valid:
     request = supplier_pb2.PutSupplierRequest(

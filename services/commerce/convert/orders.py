@@ -226,7 +226,7 @@ def candidate_messages(candidates: Iterable[Candidate]) -> list[promotion_pb2.Ca
 
 def exception_message(exception: SaleException) -> order_pb2.SaleException:
     """A difference between a sale and the books."""
-    return order_pb2.SaleException(
+    message = order_pb2.SaleException(
         exception_id=exception.exception_id,
         reason=exception.reason.value,
         order_id=exception.order_id,
@@ -235,6 +235,16 @@ def exception_message(exception: SaleException) -> order_pb2.SaleException:
         detail=exception.detail,
         posted_at=stamp(exception.posted_at),
     )
+    if exception.resolution is not None:
+        message.resolved_at.CopyFrom(stamp(exception.resolution.resolved_at))
+        message.resolved_by = exception.resolution.resolved_by
+        message.resolution_note = exception.resolution.note
+    return message
+
+
+def resolved_reply(exception: SaleException) -> bytes:
+    """ResolveException's stored reply."""
+    return order_pb2.ResolveExceptionResponse(exception=exception_message(exception)).SerializeToString()
 
 
 def placed_reply(placed: Placed) -> bytes:

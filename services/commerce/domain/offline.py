@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from services.commerce.domain.freezing import PricedLine
 from services.commerce.domain.orders import Discount, DiscountSource, PriceSource
+from services.commerce.domain.refusals import ExceptionResolved
 from services.runtime.errors import Invalid
 from services.runtime.ids import OrderId
 
@@ -27,8 +28,20 @@ class Difference(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What a person found out or did about an exception; `resolved_at` is machine time."""
+
+    note: str
+    resolved_by: str
+    resolved_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaleException:
-    """A difference between a sale and the books: the till's figure less the books'. `posted_at` is machine time."""
+    """A difference between a sale and the books: the till's figure less the books'. `posted_at` is machine time.
+
+    `resolution` None: nobody has dealt with it yet.
+    """
 
     exception_id: str
     reason: Difference
@@ -37,6 +50,14 @@ class SaleException:
     difference: int
     detail: str
     posted_at: datetime
+    resolution: Resolution | None = None
+
+
+def resolve(exception: SaleException, resolution: Resolution) -> SaleException:
+    """The exception, dealt with. Raises ExceptionResolved if somebody was first."""
+    if exception.resolution is not None:
+        raise ExceptionResolved(exception.exception_id, resolved_by=exception.resolution.resolved_by)
+    return replace(exception, resolution=resolution)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

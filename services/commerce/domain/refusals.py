@@ -4,12 +4,12 @@ DomainError
 ├── Invalid          SharesNotWhole, MoreThanAsked
 ├── NotAllowed       PriceNotYours
 ├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder,
-│                    UnknownParcel
+│                    UnknownParcel, UnknownException
 ├── AlreadyExists    SaleNumberReused
 ├── Conflict         SaleRace
 └── Refused          OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
                      OrderNotPayable, OrderNotCancellable, OrderNotPaid, OrderGivenUp,
-                     SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits
+                     SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits, ExceptionResolved
 """
 
 from collections.abc import Sequence
@@ -115,6 +115,16 @@ class UnknownParcel(Missing):
     def __init__(self, parcel_no: int) -> None:
         """Names the parcel by its number."""
         super().__init__(kind="parcel", name=str(parcel_no))
+
+
+class UnknownException(Missing):
+    """No such exception, or it is another store's."""
+
+    reason = "EXCEPTION_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        """Names the exception."""
+        super().__init__(kind="exception", name=name)
 
 
 class SaleNumberReused(AlreadyExists):
@@ -248,3 +258,17 @@ class TooManyUnits(Refused):
     """The parcel holds more units than are accepted and not shipped."""
 
     reason = "TOO_MANY_UNITS"
+
+
+class ExceptionResolved(Refused):
+    """Somebody has resolved the exception."""
+
+    reason = "EXCEPTION_RESOLVED"
+
+    def __init__(self, exception_id: str, *, resolved_by: str) -> None:
+        """Names who did."""
+        super().__init__(
+            f"exception {exception_id} was resolved by {resolved_by!r}",
+            subject=f"exception/{exception_id}",
+            metadata={"resolved_by": resolved_by},
+        )

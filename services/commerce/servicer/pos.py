@@ -5,7 +5,7 @@ from typing import Final
 
 from services.commerce.convert import offline as convert_offline
 from services.commerce.convert import orders as convert
-from services.commerce.usecases import offline, reading, selling
+from services.commerce.usecases import offline, reading, resolving, selling
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
@@ -17,6 +17,7 @@ from siyu.commerce.v1 import order_pb2
 
 SERVICE = order_pb2.DESCRIPTOR.services_by_name["PosService"]
 DEFAULT_EXCEPTIONS: Final = 50
+_EXCEPTIONS = rule_of(SERVICE.methods_by_name["ResolveException"]).family
 assert rule_of(SERVICE.methods_by_name["Sell"]).family == selling.FAMILY
 assert rule_of(SERVICE.methods_by_name["ReplayOfflineSales"]).family == offline.FAMILY
 
@@ -50,11 +51,28 @@ class PosServicer:
         before = key_of(request.page_token)
         if before and not is_id(before):
             raise Invalid("not a token of this list", field="page_token")
-        found = await reading.exceptions(self.shop, call, store_id=request.store_id, before=before, limit=limit)
+        found = await reading.exceptions(
+            self.shop,
+            call,
+            store_id=request.store_id,
+            resolved=request.state == order_pb2.EXCEPTION_STATE_RESOLVED,
+            before=before,
+            limit=limit,
+        )
         return order_pb2.ListExceptionsResponse(
             exceptions=[convert.exception_message(exception) for exception in found],
             next_page_token=token_after(found[-1].exception_id) if len(found) == limit else "",
         )
+
+    async def resolve_exception(
+        self, request: order_pb2.ResolveExceptionRequest, call: Call
+    ) -> order_pb2.ResolveExceptionResponse:
+        """Resolves an exception, once."""
+        once = idempotency.once(
+            call, family=_EXCEPTIONS, request=request, encode=convert.resolved_reply, keep_refusals=True
+        )
+        reply = await resolving.resolve(self.shop, call, request.exception_id.lower(), note=request.note, once=once)
+        return order_pb2.ResolveExceptionResponse.FromString(reply)
 
     async def _record(self, message: order_pb2.OfflineSale, store_id: str, call: Call) -> order_pb2.OfflineVerdict:
         once = idempotency.once(call, family=offline.FAMILY, request=message, encode=convert_offline.recorded_reply)

@@ -327,6 +327,12 @@ CHECKS: Final = {
         WHERE o.tenant_id = $1::uuid AND o.state = 3
         GROUP BY o.order_id
     """,
+    "commerce.resolutions_have_an_exception": """
+        SELECT r.exception_id::text AS id, e.exception_id IS NULL OR r.note = '' OR r.resolved_by = '' AS broken
+        FROM exception_resolutions AS r
+        LEFT JOIN sale_exceptions AS e ON e.tenant_id = r.tenant_id AND e.exception_id = r.exception_id
+        WHERE r.tenant_id = $1::uuid
+    """,
     # 3 and 4 are due: the worker had five minutes
     "commerce.sagas_are_resolved": """
         SELECT s.order_id || '/' || s.kind AS id,
@@ -401,6 +407,7 @@ _FIGURES: Final = """
         (SELECT count(*) FROM orders WHERE tenant_id = $1::uuid AND state = 6) AS "commerce.orders_cancelled",
         (SELECT count(*) FROM orders WHERE tenant_id = $1::uuid AND state = 5) AS "commerce.orders_closed",
         (SELECT count(*) FROM sale_exceptions WHERE tenant_id = $1::uuid) AS "commerce.exceptions",
+        (SELECT count(*) FROM exception_resolutions WHERE tenant_id = $1::uuid) AS "commerce.exceptions_resolved",
         (SELECT coalesce(sum(shortfall), 0)::bigint FROM stock WHERE tenant_id = $1::uuid)
             AS "commerce.stock_shortfall",
         (SELECT count(*) FROM supplier_orders WHERE tenant_id = $1::uuid) AS "commerce.supplier_orders",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.commerce.domain.offline import Difference, SaleException
+from services.commerce.domain.offline import Difference, Resolution, SaleException
 from services.commerce.domain.orders import Line, Order
 from services.commerce.domain.refunds import Refund, RefundedLine
 from services.runtime.database import Connection, raw
@@ -63,17 +63,35 @@ _ADD_EXCEPTIONS = """
     FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::timestamptz[])
          AS e(exception_id, order_id, line_id, reason, difference, detail, posted_at)
 """
-_EXCEPTIONS = """
-    SELECT e.exception_id::text, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at
+_EXCEPTION_COLUMNS = """
+    e.exception_id::text, e.store_id, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at,
+    r.note, r.resolved_by, r.resolved_at
+"""
+_EXCEPTIONS = f"""
+    SELECT {_EXCEPTION_COLUMNS}
     FROM sale_exceptions AS e
+    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
     WHERE e.tenant_id = $1::uuid AND ($2 = '' OR e.store_id = $2)
       AND ($3 = '' OR e.exception_id < nullif($3, '')::uuid)
+      AND (r.exception_id IS NOT NULL) = $5
     ORDER BY e.exception_id DESC
     LIMIT $4
 """
-_EXCEPTIONS_OF_ORDER = """
-    SELECT e.exception_id::text, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at
+_EXCEPTION = f"""
+    SELECT {_EXCEPTION_COLUMNS}
     FROM sale_exceptions AS e
+    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
+    WHERE e.tenant_id = $1::uuid AND e.exception_id = $2::uuid
+"""
+_RESOLVE = """
+    INSERT INTO exception_resolutions (tenant_id, exception_id, note, resolved_by, resolved_at)
+    VALUES ($1::uuid, $2::uuid, $3, $4, $5)
+    ON CONFLICT (tenant_id, exception_id) DO NOTHING
+"""
+_EXCEPTIONS_OF_ORDER = f"""
+    SELECT {_EXCEPTION_COLUMNS}
+    FROM sale_exceptions AS e
+    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
     WHERE e.tenant_id = $1::uuid AND e.order_id = $2::uuid
     ORDER BY e.exception_id
 """
@@ -147,10 +165,10 @@ async def add_exceptions(
 
 
 async def exceptions(
-    connection: Connection, tenant_id: str, *, store_id: str, before: str, limit: int
+    connection: Connection, tenant_id: str, *, store_id: str, resolved: bool, before: str, limit: int
 ) -> tuple[SaleException, ...]:
-    """Exceptions, newest first, below an id."""
-    rows = await raw(connection).fetch(_EXCEPTIONS, tenant_id, store_id, before, limit)
+    """Open or resolved exceptions, newest first, below an id."""
+    rows = await raw(connection).fetch(_EXCEPTIONS, tenant_id, store_id, before, limit, resolved)
     return tuple(_exception(row) for row in rows)
 
 
@@ -158,6 +176,20 @@ async def exceptions_of(connection: Connection, tenant_id: str, order_id: OrderI
     """The order's exceptions, oldest first."""
     rows = await raw(connection).fetch(_EXCEPTIONS_OF_ORDER, tenant_id, order_id)
     return tuple(_exception(row) for row in rows)
+
+
+async def exception(connection: Connection, tenant_id: str, exception_id: str) -> tuple[str, SaleException] | None:
+    """An exception with its store; None if there is none."""
+    row = await raw(connection).fetchrow(_EXCEPTION, tenant_id, exception_id)
+    return None if row is None else (row["store_id"], _exception(row))
+
+
+async def resolve_exception(connection: Connection, tenant_id: str, exception_id: str, resolution: Resolution) -> bool:
+    """Writes the resolution; False if another was first, and is committed."""
+    status = await raw(connection).execute(
+        _RESOLVE, tenant_id, exception_id, resolution.note, resolution.resolved_by, resolution.resolved_at
+    )
+    return status.endswith(" 1")
 
 
 def _refunded_line(row: Any, line: Line) -> RefundedLine:
@@ -184,4 +216,7 @@ def _exception(row: Any) -> SaleException:
         difference=row["difference"],
         detail=row["detail"],
         posted_at=row["posted_at"],
+        resolution=None
+        if row["resolved_at"] is None
+        else Resolution(note=row["note"], resolved_by=row["resolved_by"], resolved_at=row["resolved_at"]),
     )

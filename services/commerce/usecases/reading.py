@@ -63,12 +63,19 @@ async def page(
     return await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
 
 
-async def exceptions(shop: Shop, call: Call, *, store_id: str, before: str, limit: int) -> tuple[SaleException, ...]:
-    """Exceptions, newest first. Raises NotAllowed where an actor that is bound to a store does not name it."""
+async def exceptions(
+    shop: Shop, call: Call, *, store_id: str, resolved: bool, before: str, limit: int
+) -> tuple[SaleException, ...]:
+    """Open or resolved exceptions, newest first.
+
+    Raises NotAllowed where an actor that is bound to a store does not name it.
+    """
     call.actor.check_store(store_id)
 
     async def read(connection: Connection) -> tuple[SaleException, ...]:
-        return await order_lists.exceptions(connection, call.tenant_id, store_id=store_id, before=before, limit=limit)
+        return await order_lists.exceptions(
+            connection, call.tenant_id, store_id=store_id, resolved=resolved, before=before, limit=limit
+        )
 
     return await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
 

@@ -1,11 +1,13 @@
 """Off-line sales: facts, recorded exactly once; what differs is an exception."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, timedelta
+from typing import Any
 
 import pytest
 
-from services.runtime.errors import Unavailable
+from services.runtime.call import ActorKind
+from services.runtime.errors import Conflict, Missing, Refused, Unavailable
 from services.runtime.ids import MemberId, new_id
 from siyu.commerce.v1 import order_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, cash, line
@@ -165,3 +167,62 @@ async def test_another_member_of_the_brand_has_sales_of_its_own(brand: Brand) ->
     brand.peers.members.cards[CARD] = MemberId(new_id())
     (verdict,) = await replay(brand, offline(brand, brand.basket(line("1", "TEA", 1, 500)), [500]))
     assert verdict.order.member_id == brand.peers.members.cards[CARD]
+
+
+# --- what becomes of exceptions ---
+
+
+async def resolve(brand: Brand, exception_id: str, note: str, **call: Any) -> order_pb2.SaleException:
+    request = order_pb2.ResolveExceptionRequest(request_id=new_id(), exception_id=exception_id, note=note)
+    caller = brand.call(**{"client": "manager", "kind": ActorKind.STAFF, **call})
+    return (await brand.pos.resolve_exception(request, caller)).exception
+
+
+async def listed(brand: Brand, state: order_pb2.ExceptionState.ValueType) -> list[order_pb2.SaleException]:
+    request = order_pb2.ListExceptionsRequest(store_id="S1", state=state, page_size=1)
+    found: list[order_pb2.SaleException] = []
+    while True:
+        reply = await brand.pos.list_exceptions(request, brand.call())
+        found += reply.exceptions
+        request.page_token = reply.next_page_token
+        if not reply.next_page_token:
+            return found
+
+
+async def test_an_exception_is_resolved_once(brand: Brand) -> None:
+    goods = brand.basket(line("1", "TEA", 1, 500), line("2", "CUP", 1, 300))
+    (verdict,) = await replay(brand, offline(brand, goods, [450, 250]))
+    first, second = verdict.exceptions
+    resolved = await resolve(brand, first.exception_id, "the label was old")
+    assert (resolved.resolution_note, resolved.resolved_by) == ("the label was old", "manager")
+    assert resolved.resolved_at.ToDatetime(UTC) == brand.clock.now()
+    with pytest.raises(Refused) as again:
+        await resolve(brand, first.exception_id, "again")
+    assert (again.value.reason, again.value.metadata) == ("EXCEPTION_RESOLVED", {"resolved_by": "manager"})
+    for state in (order_pb2.EXCEPTION_STATE_UNSPECIFIED, order_pb2.EXCEPTION_STATE_OPEN):
+        assert [each.exception_id for each in await listed(brand, state)] == [second.exception_id]
+    assert await listed(brand, order_pb2.EXCEPTION_STATE_RESOLVED) == [resolved]
+    figures = (await brand.audited()).figures
+    assert (figures["commerce.exceptions"], figures["commerce.exceptions_resolved"]) == (2, 1)
+
+
+async def test_another_stores_exception_is_unknown(brand: Brand) -> None:
+    (verdict,) = await replay(brand, offline(brand, brand.basket(line("1", "TEA", 1, 500)), [450]))
+    for exception_id, store in ((verdict.exceptions[0].exception_id, "S2"), (new_id(), "S1")):
+        with pytest.raises(Missing) as refused:
+            await resolve(brand, exception_id, "mine", store=store)
+        assert refused.value.reason == "EXCEPTION_NOT_FOUND"
+    # head office is bound to no store
+    await resolve(brand, verdict.exceptions[0].exception_id, "ours", store="", kind=ActorKind.BACKEND)
+
+
+async def test_of_two_who_resolve_at_once_one_does(brand: Brand) -> None:
+    (verdict,) = await replay(brand, offline(brand, brand.basket(line("1", "TEA", 1, 500)), [450]))
+    exception_id = verdict.exceptions[0].exception_id
+    found = await asyncio.gather(
+        *(resolve(brand, exception_id, f"note {at}", client=f"manager-{at}") for at in range(4)), return_exceptions=True
+    )
+    (kept,) = [each for each in found if isinstance(each, order_pb2.SaleException)]
+    assert all(isinstance(each, Refused | Conflict) for each in found if each is not kept)
+    assert await listed(brand, order_pb2.EXCEPTION_STATE_RESOLVED) == [kept]
+    await brand.audited()

@@ -126,6 +126,30 @@ ORDER_STATE_CANCELLED: OrderState.ValueType  # 6
 """Not paid, or cancelled before payment."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
+class _ExceptionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExceptionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExceptionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXCEPTION_STATE_UNSPECIFIED: _ExceptionState.ValueType  # 0
+    """Treated as EXCEPTION_STATE_OPEN."""
+    EXCEPTION_STATE_OPEN: _ExceptionState.ValueType  # 1
+    """Nobody has resolved it."""
+    EXCEPTION_STATE_RESOLVED: _ExceptionState.ValueType  # 2
+    """Resolved."""
+
+class ExceptionState(_ExceptionState, metaclass=_ExceptionStateEnumTypeWrapper):
+    """Whether somebody has dealt with an exception."""
+
+EXCEPTION_STATE_UNSPECIFIED: ExceptionState.ValueType  # 0
+"""Treated as EXCEPTION_STATE_OPEN."""
+EXCEPTION_STATE_OPEN: ExceptionState.ValueType  # 1
+"""Nobody has resolved it."""
+EXCEPTION_STATE_RESOLVED: ExceptionState.ValueType  # 2
+"""Resolved."""
+Global___ExceptionState: _TypeAlias = ExceptionState  # noqa: Y015
+
 @_typing.final
 class BasketLine(_message.Message):
     """A line to sell."""
@@ -1327,6 +1351,9 @@ class SaleException(_message.Message):
     DIFFERENCE_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     POSTED_AT_FIELD_NUMBER: _builtins.int
+    RESOLVED_AT_FIELD_NUMBER: _builtins.int
+    RESOLVED_BY_FIELD_NUMBER: _builtins.int
+    RESOLUTION_NOTE_FIELD_NUMBER: _builtins.int
     exception_id: _builtins.str
     """UUIDv7."""
     reason: _builtins.str
@@ -1341,9 +1368,17 @@ class SaleException(_message.Message):
     """The difference, in minor units, units or points; the till's figure less the books'."""
     detail: _builtins.str
     """What happened, in words."""
+    resolved_by: _builtins.str
+    """Who resolved it: the client of the call's credential. Empty: open."""
+    resolution_note: _builtins.str
+    """What was found out or done about it. Empty: open."""
     @_builtins.property
     def posted_at(self) -> _timestamp_pb2.Timestamp:
         """When it was found, in machine time."""
+
+    @_builtins.property
+    def resolved_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was resolved, in machine time; absent: open."""
 
     def __init__(
         self,
@@ -1355,14 +1390,71 @@ class SaleException(_message.Message):
         difference: _builtins.int = ...,
         detail: _builtins.str = ...,
         posted_at: _timestamp_pb2.Timestamp | None = ...,
+        resolved_at: _timestamp_pb2.Timestamp | None = ...,
+        resolved_by: _builtins.str = ...,
+        resolution_note: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["posted_at", b"posted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["posted_at", b"posted_at", "resolved_at", b"resolved_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "difference", b"difference", "exception_id", b"exception_id", "line_id", b"line_id", "order_id", b"order_id", "posted_at", b"posted_at", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "difference", b"difference", "exception_id", b"exception_id", "line_id", b"line_id", "order_id", b"order_id", "posted_at", b"posted_at", "reason", b"reason", "resolution_note", b"resolution_note", "resolved_at", b"resolved_at", "resolved_by", b"resolved_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SaleException: _TypeAlias = SaleException  # noqa: Y015
+
+@_typing.final
+class ResolveExceptionRequest(_message.Message):
+    """An exception to resolve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXCEPTION_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Unique per client and method family."""
+    exception_id: _builtins.str
+    """The exception."""
+    note: _builtins.str
+    """What was found out or done about it, e.g. "counted again: 3 on the shelf"."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        exception_id: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exception_id", b"exception_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveExceptionRequest: _TypeAlias = ResolveExceptionRequest  # noqa: Y015
+
+@_typing.final
+class ResolveExceptionResponse(_message.Message):
+    """The resolved exception."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCEPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def exception(self) -> Global___SaleException:
+        """The exception."""
+
+    def __init__(
+        self,
+        *,
+        exception: Global___SaleException | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exception", b"exception"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exception", b"exception"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveExceptionResponse: _TypeAlias = ResolveExceptionResponse  # noqa: Y015
 
 @_typing.final
 class ListExceptionsRequest(_message.Message):
@@ -1373,22 +1465,26 @@ class ListExceptionsRequest(_message.Message):
     STORE_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     store_id: _builtins.str
     """Only of this store; an actor bound to a store must name it."""
     page_size: _builtins.int
     """At most this many; 0 takes 50, at most 500."""
     page_token: _builtins.str
     """From the previous reply."""
+    state: Global___ExceptionState.ValueType
+    """Only these; UNSPECIFIED: the open ones."""
     def __init__(
         self,
         *,
         store_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        state: Global___ExceptionState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -455,6 +455,11 @@ class PosServiceStub:
                 request_serializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ListExceptionsRequest.SerializeToString,
                 response_deserializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ListExceptionsResponse.FromString,
                 _registered_method=True)
+        self.ResolveException = channel.unary_unary(
+                '/siyu.commerce.v1.PosService/ResolveException',
+                request_serializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ResolveExceptionRequest.SerializeToString,
+                response_deserializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ResolveExceptionResponse.FromString,
+                _registered_method=True)
 
 
 class PosServiceServicer:
@@ -484,7 +489,19 @@ class PosServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListExceptions(self, request, context):
-        """Differences between off-line sales and the books, newest first, until somebody closes them.
+        """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
+        asks for the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveException(self, request, context):
+        """Resolves an exception, once: a person says what was found out or done about it. The sale and the books stay as they
+        are; what must be put right is a document, a refund or an accrual of its own.
+
+        Refusals: EXCEPTION_NOT_FOUND (NOT_FOUND, also for another store's); EXCEPTION_RESOLVED (FAILED_PRECONDITION,
+        metadata `resolved_by`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -507,6 +524,11 @@ def add_PosServiceServicer_to_server(servicer, server):
                     servicer.ListExceptions,
                     request_deserializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ListExceptionsRequest.FromString,
                     response_serializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ListExceptionsResponse.SerializeToString,
+            ),
+            'ResolveException': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveException,
+                    request_deserializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ResolveExceptionRequest.FromString,
+                    response_serializer=siyu_dot_commerce_dot_v1_dot_order__pb2.ResolveExceptionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -591,6 +613,33 @@ class PosService:
             '/siyu.commerce.v1.PosService/ListExceptions',
             siyu_dot_commerce_dot_v1_dot_order__pb2.ListExceptionsRequest.SerializeToString,
             siyu_dot_commerce_dot_v1_dot_order__pb2.ListExceptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveException(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/siyu.commerce.v1.PosService/ResolveException',
+            siyu_dot_commerce_dot_v1_dot_order__pb2.ResolveExceptionRequest.SerializeToString,
+            siyu_dot_commerce_dot_v1_dot_order__pb2.ResolveExceptionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -247,7 +247,16 @@ class PosServiceStub:
     Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OUT_OF_SCOPE.
     """
     ListExceptions: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]
-    """Differences between off-line sales and the books, newest first, until somebody closes them."""
+    """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
+    asks for the others.
+    """
+    ResolveException: _grpc.UnaryUnaryMultiCallable[_order_pb2.ResolveExceptionRequest, _order_pb2.ResolveExceptionResponse]
+    """Resolves an exception, once: a person says what was found out or done about it. The sale and the books stay as they
+    are; what must be put right is a document, a refund or an accrual of its own.
+
+    Refusals: EXCEPTION_NOT_FOUND (NOT_FOUND, also for another store's); EXCEPTION_RESOLVED (FAILED_PRECONDITION,
+    metadata `resolved_by`).
+    """
 
 @_typing.type_check_only
 class PosServiceAsyncStub(PosServiceStub):
@@ -269,7 +278,16 @@ class PosServiceAsyncStub(PosServiceStub):
     Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OUT_OF_SCOPE.
     """
     ListExceptions: _aio.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]  # type: ignore[assignment]
-    """Differences between off-line sales and the books, newest first, until somebody closes them."""
+    """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
+    asks for the others.
+    """
+    ResolveException: _aio.UnaryUnaryMultiCallable[_order_pb2.ResolveExceptionRequest, _order_pb2.ResolveExceptionResponse]  # type: ignore[assignment]
+    """Resolves an exception, once: a person says what was found out or done about it. The sale and the books stay as they
+    are; what must be put right is a document, a refund or an accrual of its own.
+
+    Refusals: EXCEPTION_NOT_FOUND (NOT_FOUND, also for another store's); EXCEPTION_RESOLVED (FAILED_PRECONDITION,
+    metadata `resolved_by`).
+    """
 
 class PosServiceServicer(metaclass=_abc_1.ABCMeta):
     """The till's own calls."""
@@ -306,6 +324,21 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_pb2.ListExceptionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.ListExceptionsResponse, _abc.Awaitable[_order_pb2.ListExceptionsResponse]]:
-        """Differences between off-line sales and the books, newest first, until somebody closes them."""
+        """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
+        asks for the others.
+        """
+
+    @_abc_1.abstractmethod
+    def ResolveException(
+        self,
+        request: _order_pb2.ResolveExceptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_pb2.ResolveExceptionResponse, _abc.Awaitable[_order_pb2.ResolveExceptionResponse]]:
+        """Resolves an exception, once: a person says what was found out or done about it. The sale and the books stay as they
+        are; what must be put right is a document, a refund or an accrual of its own.
+
+        Refusals: EXCEPTION_NOT_FOUND (NOT_FOUND, also for another store's); EXCEPTION_RESOLVED (FAILED_PRECONDITION,
+        metadata `resolved_by`).
+        """
 
 def add_PosServiceServicer_to_server(servicer: PosServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
