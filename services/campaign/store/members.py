@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from services.runtime.database import Connection, raw
 
+# a coupon issued to the merged member while the merge commits would be nobody's: the two wait for each other
+_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('campaign members ' || $1, 0))"
+_TOGETHER = "SELECT pg_advisory_xact_lock_shared(hashtextextended('campaign members ' || $1, 0))"
 _ALIAS = """
     INSERT INTO member_aliases (tenant_id, alias_id, member_id)
     VALUES ($1::uuid, $2::uuid, $3::uuid)
@@ -26,9 +29,15 @@ _MOVE = """
 """
 
 
+async def hold_still(connection: Connection, tenant_id: str) -> None:
+    """Lets no member of the tenant be merged until the transaction ends; what is read from now on stays so."""
+    await raw(connection).execute(_TOGETHER, tenant_id)
+
+
 async def merge(connection: Connection, tenant_id: str, merges: Sequence[tuple[str, str]]) -> None:
     """Applies merges (merged member, survivor) in their order; what a limit counted stays counted at the survivor."""
     driver = raw(connection)
+    await driver.execute(_ALONE, tenant_id)
     for merged_id, member_id in merges:
         await driver.execute(_ALIAS, tenant_id, merged_id, member_id)
         await driver.execute(_SHORTEN, tenant_id, merged_id, member_id)

@@ -20,7 +20,7 @@ from services.campaign.domain.coupons import (
     state_at,
 )
 from services.campaign.domain.refusals import TemplateMissing
-from services.campaign.store import coupons, templates
+from services.campaign.store import coupons, members, templates
 from services.campaign.store.coupons import NewCoupon
 from services.runtime.call import Call
 from services.runtime.clock import Clock
@@ -132,8 +132,10 @@ class CouponDesk:
 
     async def _issue(self, connection: Connection, call: Call, items: Sequence[ToIssue]) -> list[Issued]:
         tenant_id = call.tenant_id
-        members = {item.member_id for item in items if item.member_id is not None}
-        survivors = await coupons.survivors(connection, tenant_id, members)
+        owners = {item.member_id for item in items if item.member_id is not None}
+        if owners:
+            await members.hold_still(connection, tenant_id)
+        survivors = await coupons.survivors(connection, tenant_id, owners)
         items = [_for_survivor(item, survivors) for item in items]
         found = await templates.lock_to_issue(connection, tenant_id, {item.template_id for item in items})
         limited = {

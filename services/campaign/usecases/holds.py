@@ -110,11 +110,13 @@ class HoldBook:
         found = await holds.lock(connection, tenant_id, [each.key for each in operations]) if operations else []
         coupon_ids, promotion_ids = touched(operations, [*due, *found])
         buyers = {each.member_id for each in operations if isinstance(each, ToHold) and each.coupons and each.member_id}
+        locked = await holds.lock_coupons(connection, tenant_id, coupon_ids)
+        # asked after the coupons are locked: a merge moves them, so that it is before or after this as a whole
         survivors = await coupons.survivors(connection, tenant_id, buyers)
         book = Book(
             machine_now=machine_now,
             holds={hold.key: hold for hold in [*found, *due]},
-            coupons=await holds.lock_coupons(connection, tenant_id, coupon_ids),
+            coupons=locked,
             # budgets last: a brand-wide promotion's row is everybody's, and is held as shortly as can be
             budgets=await holds.lock_budgets(connection, tenant_id, promotion_ids),
             survivors=survivors,
