@@ -175,6 +175,28 @@ suppliers = Table(
     PrimaryKeyConstraint("tenant_id", "supplier_id", name="suppliers_key"),
 )
 
+supply_policies = Table(
+    "supply_policies",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=False), nullable=False),
+    Column("on_unfilled", SmallInteger, nullable=False),
+    Column("changed_at", _INSTANT, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("tenant_id", name="supply_policies_key"),
+)
+
+sku_sources = Table(
+    "sku_sources",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=False), nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("place", SmallInteger, nullable=False),
+    Column("supplier_id", Text, nullable=False),
+    Column("cost_minor", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "sku", "place", name="sku_sources_key"),
+    CheckConstraint("cost_minor >= 0", name="sku_sources_cost"),
+    Index("sku_sources_once", "tenant_id", "sku", "supplier_id", unique=True),
+)
+
 split_rules = Table(
     "split_rules",
     metadata,
@@ -418,6 +440,7 @@ supplier_orders = Table(
     Column("posted_at", _INSTANT, nullable=False, server_default=_NOW),
     Column("deliver_within_s", BigInteger, nullable=False, server_default=text("864000")),
     Column("deliver_by", _INSTANT),
+    Column("replaces", UUID(as_uuid=False)),
     PrimaryKeyConstraint("tenant_id", "supplier_order_id", name="supplier_orders_key"),
     Index("supplier_orders_due", "tenant_id", "accept_by", postgresql_where=text("(state = 2)")),
     Index("supplier_orders_of_order", "tenant_id", "order_id"),
@@ -437,14 +460,21 @@ supplier_order_lines = Table(
     Column("accepted_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("shipped_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("refunded_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("rerouted_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("returned_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("cost_minor", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("tenant_id", "supplier_order_id", "line_no", name="supplier_order_lines_key"),
     CheckConstraint("accepted_quantity >= 0 AND accepted_quantity <= quantity", name="supplier_order_lines_accepted"),
     CheckConstraint(
         "shipped_quantity >= 0 AND shipped_quantity <= accepted_quantity", name="supplier_order_lines_shipped"
     ),
     CheckConstraint(
-        "refunded_quantity >= 0 AND (shipped_quantity + refunded_quantity) <= quantity",
+        "refunded_quantity >= 0 AND rerouted_quantity >= 0"
+        " AND ((shipped_quantity + refunded_quantity) + rerouted_quantity) <= quantity",
         name="supplier_order_lines_whole",
+    ),
+    CheckConstraint(
+        "returned_quantity >= 0 AND returned_quantity <= shipped_quantity", name="supplier_order_lines_returned"
     ),
 )
 

@@ -420,6 +420,22 @@ async def resolve_exception(shop: Shop) -> Valid:
     return Valid(request=resolve, other=changed(resolve, note="other"))
 
 
+@calls("SupplierService.PutSupplyPolicy")
+async def put_supply_policy(_shop: Shop) -> Valid:
+    request = supplier_pb2.PutSupplyPolicyRequest(request_id=new_id(), on_unfilled=supplier_pb2.ON_UNFILLED_REFUND)
+    return Valid(request=request, other=changed(request, on_unfilled=supplier_pb2.ON_UNFILLED_REROUTE))
+
+
+@calls("SupplierService.PutSources")
+async def put_sources(_shop: Shop) -> Valid:
+    request = supplier_pb2.PutSourcesRequest(
+        request_id=new_id(), sku=TEA, sources=[supplier_pb2.Source(supplier_id="florist", cost_minor=100)]
+    )
+    other = changed(request)
+    other.sources[0].cost_minor = 101
+    return Valid(request=request, other=other)
+
+
 @calls("SupplierService.PutSupplier")
 async def put_supplier(_shop: Shop) -> Valid:
     request = supplier_pb2.PutSupplierRequest(

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from services.commerce.convert.orders import stamp
 from services.commerce.domain.refusals import SharesNotWhole
+from services.commerce.domain.sourcing import OnUnfilled, Source, Sourcing
 from services.commerce.domain.splits import PartyKind, SplitShare
 from services.commerce.domain.suppliers import Parcel, Supplier, SupplierOrder
 from services.commerce.store.settlement import StatementEntry
@@ -44,6 +45,37 @@ def shares(messages: Iterable[supplier_pb2.SplitShare]) -> tuple[SplitShare, ...
     return tuple(found)
 
 
+def sources(messages: Iterable[supplier_pb2.Source]) -> tuple[Source, ...]:
+    """Sources in the order in which they are asked."""
+    return tuple(
+        Source(supplier_id=SupplierId(message.supplier_id), cost_minor=message.cost_minor) for message in messages
+    )
+
+
+def sourcing_reply(sourcing: Sourcing) -> supplier_pb2.GetSourcesResponse:
+    """The policy and a SKU's sources."""
+    return supplier_pb2.GetSourcesResponse(
+        on_unfilled=supplier_pb2.OnUnfilled.ValueType(sourcing.on_unfilled),
+        sources=[_source(source) for source in sourcing.sources],
+    )
+
+
+def sources_reply(sources: tuple[Source, ...]) -> bytes:
+    """PutSources' stored reply."""
+    return supplier_pb2.PutSourcesResponse(sources=[_source(source) for source in sources]).SerializeToString()
+
+
+def policy_reply(on_unfilled: OnUnfilled) -> bytes:
+    """PutSupplyPolicy's stored reply."""
+    return supplier_pb2.PutSupplyPolicyResponse(
+        on_unfilled=supplier_pb2.OnUnfilled.ValueType(on_unfilled)
+    ).SerializeToString()
+
+
+def _source(source: Source) -> supplier_pb2.Source:
+    return supplier_pb2.Source(supplier_id=source.supplier_id, cost_minor=source.cost_minor)
+
+
 def supplier_order_message(order: SupplierOrder) -> supplier_pb2.SupplierOrder:
     """A supplier order as it stands."""
     message = supplier_pb2.SupplierOrder(
@@ -59,10 +91,13 @@ def supplier_order_message(order: SupplierOrder) -> supplier_pb2.SupplierOrder:
                 accepted_quantity=line.accepted_quantity,
                 shipped_quantity=line.shipped_quantity,
                 refunded_quantity=line.refunded_quantity,
+                rerouted_quantity=line.rerouted_quantity,
+                cost_minor=line.cost_minor,
             )
             for line in order.lines
         ],
         version=order.version,
+        replaces_supplier_order_id=order.replaces,
         parcels=[_parcel(order, parcel) for parcel in order.parcels],
     )
     if order.accept_by is not None:

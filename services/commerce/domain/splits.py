@@ -62,6 +62,10 @@ class SplitEntry:
     tenders_minor: tuple[int, ...] | None
 
 
+Holdings = tuple[tuple[SupplierId, int], ...]
+"""Units of a line by supplier, in the order in which they were asked."""
+
+
 def check_shares(shares: Sequence[SplitShare]) -> None:
     """Raises SharesNotWhole unless the rates sum to 100 and every party stands once."""
     if len({share.party for share in shares}) < len(shares):
@@ -151,6 +155,59 @@ def reversal_entries(sale: Sequence[SplitEntry], line: Line, taken: RefundedLine
         return tuple(_undivided(entry) for entry in _reversed(line, held, back))
     assert back == taken.tenders_minor, "the parties give back other payments than the customer gets"
     return _reversed(line, held, back)
+
+
+def refund_entries(
+    sale: Sequence[SplitEntry], line: Line, taken: RefundedLine, *, before: Holdings, after: Holdings
+) -> tuple[SplitEntry, ...]:
+    """The reversal where several suppliers may hold the line's units: together they give back what one would."""
+    entries = reversal_entries(sale, line, taken)
+    if len(before) <= 1:
+        return entries
+    upto = taken.refunded_before + taken.quantity
+    return (
+        *(entry for entry in entries if entry.party is not PartyKind.SUPPLIER),
+        *moved_entries(sale, line, before=(taken.refunded_before, before), after=(upto, after)),
+    )
+
+
+def moved_entries(
+    sale: Sequence[SplitEntry], line: Line, *, before: tuple[int, Holdings], after: tuple[int, Holdings]
+) -> tuple[SplitEntry, ...]:
+    """What the suppliers' shares change by when units go from one to another, or back to the customer.
+
+    Of the units that are not refunded, each supplier holds as many as it ships, one after the other in the order in
+    which they were asked, at the rates that were frozen with the order: whatever moves, their shares sum to those of
+    the units. `before` and `after` are the units refunded, and who holds the others.
+    """
+    shares = shares_of_line(sale, line)
+    was, now = _entitled(shares, line, *before), _entitled(shares, line, *after)
+    own = next((entry for entry in shares if entry.party is PartyKind.SUPPLIER), None)
+    if own is None:
+        return ()  # the rule gives suppliers nothing
+    nothing = tuple(0 for _ in _cells(own))
+    entries = []
+    for supplier_id in dict.fromkeys((*was, *now)):
+        change = tuple(
+            new - old for new, old in zip(now.get(supplier_id, nothing), was.get(supplier_id, nothing), strict=True)
+        )
+        if any(change):
+            moved = _entry(line, PartyKind.SUPPLIER, supplier_id, change)
+            entries.append(_undivided(moved) if own.tenders_minor is None else moved)
+    return tuple(entries)
+
+
+def _entitled(shares: Sequence[SplitEntry], line: Line, refunded: int, held: Holdings) -> dict[str, tuple[int, ...]]:
+    first = refunded
+    found: dict[str, tuple[int, ...]] = {}
+    for supplier_id, count in held:
+        units = held_by_units(shares, units=line.quantity, first=first, count=count)
+        own = next((cells for entry, cells in units if entry.party is PartyKind.SUPPLIER), None)
+        if own is not None:
+            found[supplier_id] = own
+        first += count
+    assert first == line.quantity, "the suppliers hold other units than the customer has"
+    return found
 
 
 def shares_of_line(sale: Sequence[SplitEntry], line: Line) -> tuple[SplitEntry, ...]:

@@ -19,6 +19,7 @@ from services.runtime.errors import Refused
 from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId
 
 DEFAULT_ACCEPT_WITHIN_S: Final = 86_400
+NOTHING_REPLACED: Final = SupplierOrderId("")
 DEFAULT_DELIVER_WITHIN_S: Final = 10 * 86_400
 """A parcel that nobody says was delivered, or complained about, counts as delivered then; as the marketplaces do."""
 
@@ -129,7 +130,11 @@ class Supplier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierLine:
-    """Units of one line. `refunded_quantity` counts units that the customer got back instead of a parcel."""
+    """Units of one line. `refunded_quantity` counts units that the customer got back instead of a parcel.
+
+    `rerouted_quantity` are units that another supplier was asked for instead, `returned_quantity` shipped ones that
+    came back. `cost_minor` is what a next source asks per `price_quantity` units; 0: the product's own supplier.
+    """
 
     line_no: int
     line_id: str
@@ -138,11 +143,19 @@ class SupplierLine:
     accepted_quantity: int = 0
     shipped_quantity: int = 0
     refunded_quantity: int = 0
+    rerouted_quantity: int = 0
+    returned_quantity: int = 0
+    cost_minor: int = 0
 
     @property
     def open_quantity(self) -> int:
-        """Units that are neither shipped nor refunded."""
-        return self.quantity - self.shipped_quantity - self.refunded_quantity
+        """Units that are neither shipped, refunded nor re-routed."""
+        return self.quantity - self.shipped_quantity - self.refunded_quantity - self.rerouted_quantity
+
+    @property
+    def held_quantity(self) -> int:
+        """Units that the customer has, or will have, from this supplier: what it is paid for."""
+        return self.open_quantity + self.shipped_quantity - self.returned_quantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +174,8 @@ class Parcel:
 class SupplierOrder:
     """A supplier's part of an order; `accept_by`, `requested_at` and `deliver_by` are business time.
 
-    `deliver_within_s` is the supplier's when it was asked, and `deliver_by` runs from the last parcel.
+    `deliver_within_s` is the supplier's when it was asked, and `deliver_by` runs from the last parcel. `replaces` is
+    the supplier order whose units these were; empty: the first that was asked.
     """
 
     supplier_order_id: SupplierOrderId
@@ -175,6 +189,7 @@ class SupplierOrder:
     deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S
     deliver_by: datetime | None = None
     parcels: tuple[Parcel, ...] = ()
+    replaces: SupplierOrderId = NOTHING_REPLACED
 
 
 def lines_by_supplier(lines: Sequence[Line]) -> dict[SupplierId, tuple[SupplierLine, ...]]:
@@ -201,10 +216,13 @@ def request(
     )
 
 
-def accept(order: SupplierOrder, units: Mapping[str, int], *, now: datetime) -> tuple[SupplierOrder, dict[str, int]]:
-    """The order after the supplier's answer, and the units per line id that it does not ship, to be refunded.
+def accept(
+    order: SupplierOrder, units: Mapping[str, int], *, now: datetime, rerouted: Collection[str] = ()
+) -> tuple[SupplierOrder, dict[str, int]]:
+    """The order after the supplier's answer, and the units per line id that it does not ship.
 
-    `units` per line id; empty: everything. A line that is not named is not accepted, and nothing at all is a rejection.
+    Those of the lines in `rerouted` go to another source, the others back to the customer's money. `units` per line id;
+    empty: everything. A line that is not named is not accepted, and nothing at all is a rejection.
     Raises SupplierOrderNotOpen (also past `accept_by`), UnknownLine, MoreThanAsked.
     """
     _check_in_time(order, now=now)
@@ -221,25 +239,80 @@ def accept(order: SupplierOrder, units: Mapping[str, int], *, now: datetime) -> 
     event = _E.REJECT if not any(taken.values()) else _E.ACCEPT_PART if refused else _E.ACCEPT
     state = advance(order.state, event, supplier_order_id=order.supplier_order_id)
     lines = tuple(
-        replace(
-            line,
-            accepted_quantity=taken[line.line_id],
-            refunded_quantity=line.refunded_quantity + refused.get(line.line_id, 0),
-        )
-        for line in order.lines
+        replace(_without(line, refused, rerouted), accepted_quantity=taken[line.line_id]) for line in order.lines
     )
     return replace(order, state=state, version=order.version + 1, lines=lines), refused
 
 
-def refuse(order: SupplierOrder, event: SupplierEvent, *, now: datetime) -> tuple[SupplierOrder, dict[str, int]]:
-    """The order after a rejection or time-out, and the units per line id to be refunded."""
+def refuse(
+    order: SupplierOrder, event: SupplierEvent, *, now: datetime, rerouted: Collection[str] = ()
+) -> tuple[SupplierOrder, dict[str, int]]:
+    """The order after a rejection or time-out, and its units per line id: refunded or, in `rerouted`, re-routed."""
     assert event in {_E.REJECT, _E.TIME_OUT}
     if event is _E.REJECT:
         _check_in_time(order, now=now)
     state = advance(order.state, event, supplier_order_id=order.supplier_order_id)
     refused = {line.line_id: line.open_quantity for line in order.lines if line.open_quantity}
-    lines = tuple(replace(line, refunded_quantity=line.refunded_quantity + line.open_quantity) for line in order.lines)
+    lines = tuple(_without(line, refused, rerouted) for line in order.lines)
     return replace(order, state=state, version=order.version + 1, lines=lines), refused
+
+
+def _without(line: SupplierLine, refused: Mapping[str, int], rerouted: Collection[str]) -> SupplierLine:
+    units = refused.get(line.line_id, 0)
+    if line.line_id in rerouted:
+        return replace(line, rerouted_quantity=line.rerouted_quantity + units)
+    return replace(line, refunded_quantity=line.refunded_quantity + units)
+
+
+def chain_of(order: SupplierOrder, theirs: Sequence[SupplierOrder]) -> tuple[SupplierOrder, ...]:
+    """The order and all that it replaces, the first that was asked in front."""
+    by_id = {each.supplier_order_id: each for each in theirs}
+    chain = [order]
+    while chain[-1].replaces:
+        chain.append(by_id[chain[-1].replaces])
+        assert len(chain) <= len(by_id), "a supplier order replaces itself"
+    return tuple(reversed(chain))
+
+
+def in_order_asked(theirs: Sequence[SupplierOrder]) -> tuple[SupplierOrder, ...]:
+    """Each after what it replaces; the order among the others is that of their ids."""
+    return tuple(sorted(theirs, key=lambda each: (len(chain_of(each, theirs)), each.supplier_order_id)))
+
+
+def holdings(theirs: Sequence[SupplierOrder], line_no: int) -> tuple[tuple[SupplierId, int], ...]:
+    """Who holds how many units of a line, in the order in which they were asked; they sum to what is not refunded."""
+    return tuple(
+        (order.supplier_id, line.held_quantity)
+        for order in in_order_asked(theirs)
+        for line in order.lines
+        if line.line_no == line_no
+    )
+
+
+def give_back_all(theirs: Sequence[SupplierOrder], units: Mapping[int, int]) -> tuple[SupplierOrder, ...]:
+    """An order's supplier orders after the customer was refunded units by line number.
+
+    What is not shipped yet goes first, from who was asked last; then shipped units are returns, from who was asked
+    first. A return changes what the supplier is paid for, and neither its state nor its version.
+    """
+    left = dict(units)
+    asked = in_order_asked(theirs)
+    after = {order.supplier_order_id: order for order in asked}
+    for order in reversed(asked):
+        reduced = give_back(order, left)
+        if reduced is not None:
+            for line, was in zip(reduced.lines, order.lines, strict=True):
+                left[line.line_no] = left.get(line.line_no, 0) - line.refunded_quantity + was.refunded_quantity
+            after[order.supplier_order_id] = reduced
+    for order in asked:
+        current = after[order.supplier_order_id]
+        lines = []
+        for line in current.lines:
+            back = min(left.get(line.line_no, 0), line.shipped_quantity - line.returned_quantity)
+            left[line.line_no] = left.get(line.line_no, 0) - back
+            lines.append(replace(line, returned_quantity=line.returned_quantity + back))
+        after[order.supplier_order_id] = replace(current, lines=tuple(lines))
+    return tuple(after[order.supplier_order_id] for order in theirs)
 
 
 def ship(

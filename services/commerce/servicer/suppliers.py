@@ -6,15 +6,16 @@ from typing import Final
 
 from services.commerce.convert import suppliers as convert
 from services.commerce.convert.orders import moment
+from services.commerce.domain.sourcing import OnUnfilled
 from services.commerce.domain.splits import PartyKind
 from services.commerce.store.settlement import StatementMark
-from services.commerce.usecases import settling, supplying
+from services.commerce.usecases import settling, sourcing, supplying
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
 from services.runtime.call import Call
 from services.runtime.errors import Invalid
-from services.runtime.ids import OrderId, SupplierId, SupplierOrderId, is_id
+from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId, is_id
 from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import supplier_pb2
 
@@ -116,6 +117,24 @@ class SupplierServicer:
             once=once,
         )
         return supplier_pb2.DeliverParcelResponse.FromString(reply)
+
+    async def put_supply_policy(
+        self, request: supplier_pb2.PutSupplyPolicyRequest, call: Call
+    ) -> supplier_pb2.PutSupplyPolicyResponse:
+        """Sets what becomes of units that a supplier does not ship."""
+        once = idempotency.once(call, family=_SUPPLIERS, request=request, encode=convert.policy_reply)
+        reply = await sourcing.put_policy(self.shop, call, OnUnfilled(request.on_unfilled), once)
+        return supplier_pb2.PutSupplyPolicyResponse.FromString(reply)
+
+    async def put_sources(self, request: supplier_pb2.PutSourcesRequest, call: Call) -> supplier_pb2.PutSourcesResponse:
+        """Replaces a SKU's sources."""
+        once = idempotency.once(call, family=_SUPPLIERS, request=request, encode=convert.sources_reply)
+        reply = await sourcing.put_sources(self.shop, call, Sku(request.sku), convert.sources(request.sources), once)
+        return supplier_pb2.PutSourcesResponse.FromString(reply)
+
+    async def get_sources(self, request: supplier_pb2.GetSourcesRequest, call: Call) -> supplier_pb2.GetSourcesResponse:
+        """The policy and a SKU's sources."""
+        return convert.sourcing_reply(await sourcing.of_sku(self.shop, call, Sku(request.sku)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

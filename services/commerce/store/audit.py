@@ -182,7 +182,7 @@ CHECKS: Final = {
                    FROM unnest(CASE WHEN e.refund_no = 0 THEN l.tenders_minor ELSE r.tenders_minor END)
                         WITH ORDINALITY AS u(t, payment)
                ))
-               OR bool_or(s.divided AND e.party_kind = 0 AND EXISTS (
+               OR bool_or(s.divided AND e.entry_no = 0 AND EXISTS (
                    SELECT 1
                    FROM settlement_entries AS c
                    CROSS JOIN LATERAL unnest(c.tenders_minor) WITH ORDINALITY AS u(t, payment)
@@ -255,12 +255,12 @@ CHECKS: Final = {
         ) AS w ON w.order_id = e.order_id AND w.line_no = e.line_no AND w.party_kind = e.party_kind
         GROUP BY coalesce(e.order_id, w.order_id), coalesce(e.line_no, w.line_no)
     """,
-    # the exact inverse: of what was wholly refunded nobody keeps anything
+    # the exact inverse: of what was wholly refunded nobody keeps anything, whoever was asked for it
     "commerce.settlement_is_reversed_whole": """
         SELECT e.order_id || '/' || e.line_id AS id, bool_or(e.kept <> 0) AS broken
         FROM (
-            SELECT order_id, line_no, line_id, party_kind, sum(amount_minor) AS kept
-            FROM settlement_entries WHERE tenant_id = $1::uuid GROUP BY 1, 2, 3, 4
+            SELECT order_id, line_no, line_id, party_kind, party_id, sum(amount_minor) AS kept
+            FROM settlement_entries WHERE tenant_id = $1::uuid GROUP BY 1, 2, 3, 4, 5
         ) AS e
         JOIN order_lines AS l ON l.tenant_id = $1::uuid AND l.order_id = e.order_id AND l.line_no = e.line_no
         WHERE l.refunded_quantity = l.quantity
@@ -271,7 +271,7 @@ CHECKS: Final = {
         FROM order_lines AS l
         JOIN orders AS o ON o.tenant_id = l.tenant_id AND o.order_id = l.order_id AND o.state IN (2, 3, 4, 5)
         LEFT JOIN (
-            SELECT s.order_id, n.line_no, sum(n.quantity)::bigint AS quantity
+            SELECT s.order_id, n.line_no, sum(n.quantity - n.rerouted_quantity)::bigint AS quantity
             FROM supplier_orders AS s
             JOIN supplier_order_lines AS n ON n.tenant_id = s.tenant_id AND n.supplier_order_id = s.supplier_order_id
             WHERE s.tenant_id = $1::uuid
@@ -283,7 +283,8 @@ CHECKS: Final = {
     "commerce.unshipped_units_are_refunded": """
         SELECT n.supplier_order_id || '/' || n.line_id AS id,
                l.refunded_quantity < n.refunded_quantity
-               OR (s.state NOT IN (1, 2, 3, 4) AND n.shipped_quantity + n.refunded_quantity <> n.quantity)
+               OR (s.state NOT IN (1, 2, 3, 4)
+                   AND n.shipped_quantity + n.refunded_quantity + n.rerouted_quantity <> n.quantity)
                OR n.shipped_quantity <> coalesce(p.quantity, 0) AS broken
         FROM supplier_order_lines AS n
         JOIN supplier_orders AS s ON s.tenant_id = n.tenant_id AND s.supplier_order_id = n.supplier_order_id
@@ -296,6 +297,49 @@ CHECKS: Final = {
             GROUP BY c.supplier_order_id, u.line_no
         ) AS p ON p.supplier_order_id = n.supplier_order_id AND p.line_no = n.line_no
         WHERE n.tenant_id = $1::uuid
+    """,
+    # ordered = accepted + re-routed + refunded: each unit that was refunded is one that a supplier did not ship, or one
+    # that came back; each re-routed one is asked of one next source; and no supplier is asked twice for a line
+    "commerce.rerouted_units_are_asked_for": """
+        SELECT n.supplier_order_id || '/' || n.line_id AS id,
+               n.rerouted_quantity <> coalesce(w.quantity, 0) OR coalesce(w.orders, 0) > 1
+               OR n.asked > 1 OR n.sent_back <> l.refunded_quantity AS broken
+        FROM (
+            SELECT n.supplier_order_id, s.order_id, n.line_no, n.line_id, n.rerouted_quantity,
+                   count(*) OVER (PARTITION BY s.order_id, n.line_no, s.supplier_id) AS asked,
+                   sum(n.refunded_quantity + n.returned_quantity) OVER (PARTITION BY s.order_id, n.line_no) AS sent_back
+            FROM supplier_orders AS s
+            JOIN supplier_order_lines AS n ON n.tenant_id = s.tenant_id AND n.supplier_order_id = s.supplier_order_id
+            WHERE s.tenant_id = $1::uuid
+        ) AS n
+        JOIN order_lines AS l ON l.tenant_id = $1::uuid AND l.order_id = n.order_id AND l.line_no = n.line_no
+        LEFT JOIN (
+            SELECT s.replaces, m.line_no, sum(m.quantity)::bigint AS quantity, count(*) AS orders
+            FROM supplier_orders AS s
+            JOIN supplier_order_lines AS m ON m.tenant_id = s.tenant_id AND m.supplier_order_id = s.supplier_order_id
+            WHERE s.tenant_id = $1::uuid AND s.replaces IS NOT NULL
+            GROUP BY s.replaces, m.line_no
+        ) AS w ON w.replaces = n.supplier_order_id AND w.line_no = n.line_no
+    """,
+    # a supplier is paid for units that the customer has from it, and for no other
+    "commerce.suppliers_are_paid_for_their_units": """
+        SELECT coalesce(e.order_id, h.order_id) || '/' || coalesce(e.line_no, h.line_no) || '/'
+               || coalesce(e.party_id, h.supplier_id) AS id,
+               coalesce(e.kept, 0) < 0 OR (coalesce(h.held, 0) = 0 AND coalesce(e.kept, 0) <> 0) AS broken
+        FROM (
+            SELECT order_id, line_no, party_id, sum(amount_minor) AS kept
+            FROM settlement_entries
+            WHERE tenant_id = $1::uuid AND party_kind = 1
+            GROUP BY order_id, line_no, party_id
+        ) AS e
+        FULL JOIN (
+            SELECT s.order_id, n.line_no, s.supplier_id,
+                   sum(n.quantity - n.refunded_quantity - n.rerouted_quantity - n.returned_quantity) AS held
+            FROM supplier_orders AS s
+            JOIN supplier_order_lines AS n ON n.tenant_id = s.tenant_id AND n.supplier_order_id = s.supplier_order_id
+            WHERE s.tenant_id = $1::uuid
+            GROUP BY s.order_id, n.line_no, s.supplier_id
+        ) AS h ON h.order_id = e.order_id AND h.line_no = e.line_no AND h.supplier_id = e.party_id
     """,
     # delivered (8) is what has arrived in all its parcels and has no unit left to ship, and shipped (7) what has not
     "commerce.deliveries_follow_parcels": """
@@ -314,7 +358,7 @@ CHECKS: Final = {
             GROUP BY 1
         ) AS p ON p.supplier_order_id = s.supplier_order_id
         LEFT JOIN (
-            SELECT supplier_order_id, sum(quantity - shipped_quantity - refunded_quantity) AS open
+            SELECT supplier_order_id, sum(quantity - shipped_quantity - refunded_quantity - rerouted_quantity) AS open
             FROM supplier_order_lines WHERE tenant_id = $1::uuid GROUP BY supplier_order_id
         ) AS l ON l.supplier_order_id = s.supplier_order_id
         WHERE s.tenant_id = $1::uuid
@@ -411,6 +455,8 @@ _FIGURES: Final = """
         (SELECT coalesce(sum(shortfall), 0)::bigint FROM stock WHERE tenant_id = $1::uuid)
             AS "commerce.stock_shortfall",
         (SELECT count(*) FROM supplier_orders WHERE tenant_id = $1::uuid) AS "commerce.supplier_orders",
+        (SELECT count(*) FROM supplier_orders WHERE tenant_id = $1::uuid AND replaces IS NOT NULL)
+            AS "commerce.supplier_orders_rerouted",
         (SELECT count(*) FROM supplier_orders WHERE tenant_id = $1::uuid AND state = 6)
             AS "commerce.supplier_orders_timed_out",
         (SELECT coalesce(-sum(amount_minor), 0)::bigint FROM settlement_entries

@@ -49,9 +49,17 @@ _OF_SALE = """
     WHERE e.tenant_id = $1::uuid AND e.order_id = $2::uuid AND e.refund_no = 0
     ORDER BY e.line_no, e.entry_no
 """
+_LAST_MOVE = """
+    SELECT coalesce(min(e.refund_no), 0)
+    FROM settlement_entries AS e
+    WHERE e.tenant_id = $1::uuid AND e.order_id = $2::uuid
+"""
+# refund 0 is the sale; below it units went from one supplier to another: who gets them earns, who loses them loses
 _SUMS = """
-    SELECT coalesce(sum(e.amount_minor) FILTER (WHERE e.refund_no = 0), 0)::bigint AS earned_minor,
-           coalesce(-sum(e.amount_minor) FILTER (WHERE e.refund_no > 0), 0)::bigint AS reversed_minor
+    SELECT coalesce(sum(e.amount_minor) FILTER (WHERE e.refund_no = 0 OR (e.refund_no < 0 AND e.amount_minor > 0)), 0)
+               ::bigint AS earned_minor,
+           coalesce(-sum(e.amount_minor) FILTER (WHERE e.refund_no > 0 OR (e.refund_no < 0 AND e.amount_minor < 0)), 0)
+               ::bigint AS reversed_minor
     FROM settlement_entries AS e
     WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_id = $3
       AND ($4::timestamptz IS NULL OR e.occurred_at >= $4) AND ($5::timestamptz IS NULL OR e.occurred_at < $5)
@@ -158,7 +166,10 @@ async def post(
     refund_no: int = 0,
     refund_id: str | None = None,
 ) -> None:
-    """Posts a sale's entries (refund 0) or a refund's; `line_ids` by line number."""
+    """Posts the entries of a sale (refund 0), a refund, or a move between suppliers (below 0).
+
+    `line_ids` are by line number.
+    """
     if not entries:
         return
     numbers: dict[int, int] = {}
@@ -182,6 +193,12 @@ async def post(
         [None if entry.tenders_minor is None else as_text(entry.tenders_minor) for entry in entries],
         [entry.rule_version for entry in entries],
     )
+
+
+async def next_move(connection: Connection, tenant_id: str, order_id: OrderId) -> int:
+    """The number under which a locked order's next move of units between suppliers is posted: -1, -2 and so on."""
+    last: int = await raw(connection).fetchval(_LAST_MOVE, tenant_id, order_id)
+    return last - 1
 
 
 async def of_sale(connection: Connection, tenant_id: str, order_id: OrderId) -> tuple[SplitEntry, ...]:

@@ -29,18 +29,19 @@ _FIND_SUPPLIERS = """
 """
 _INSERT = """
     WITH lines AS (
-        INSERT INTO supplier_order_lines (tenant_id, supplier_order_id, line_no, line_id, sku, quantity)
-        SELECT $1::uuid, l.supplier_order_id, l.line_no, l.line_id, l.sku, l.quantity
-        FROM unnest($6::uuid[], $7::smallint[], $8::text[], $9::text[], $10::bigint[])
-             AS l(supplier_order_id, line_no, line_id, sku, quantity)
+        INSERT INTO supplier_order_lines (tenant_id, supplier_order_id, line_no, line_id, sku, quantity, cost_minor)
+        SELECT $1::uuid, l.supplier_order_id, l.line_no, l.line_id, l.sku, l.quantity, l.cost_minor
+        FROM unnest($6::uuid[], $7::smallint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[])
+             AS l(supplier_order_id, line_no, line_id, sku, quantity, cost_minor)
     )
-    INSERT INTO supplier_orders (tenant_id, supplier_order_id, order_id, supplier_id, state, version)
-    SELECT $1::uuid, n.supplier_order_id, $2::uuid, n.supplier_id, n.state, 1
-    FROM unnest($3::uuid[], $4::text[], $5::smallint[]) AS n(supplier_order_id, supplier_id, state)
+    INSERT INTO supplier_orders (tenant_id, supplier_order_id, order_id, supplier_id, state, version, replaces)
+    SELECT $1::uuid, n.supplier_order_id, $2::uuid, n.supplier_id, n.state, 1, nullif(n.replaces, '')::uuid
+    FROM unnest($3::uuid[], $4::text[], $5::smallint[], $12::text[])
+         AS n(supplier_order_id, supplier_id, state, replaces)
 """
 _COLUMNS = """
     s.supplier_order_id::text, s.order_id::text, s.supplier_id, s.state, s.version, s.requested_at, s.accept_by,
-    s.deliver_within_s, s.deliver_by
+    s.deliver_within_s, s.deliver_by, coalesce(s.replaces::text, '') AS replaces
 """
 _FIND = f"""
     SELECT {_COLUMNS}
@@ -64,7 +65,7 @@ _PAGE = f"""
 """
 _LINES = """
     SELECT l.supplier_order_id::text, l.line_no, l.line_id, l.sku, l.quantity, l.accepted_quantity,
-           l.shipped_quantity, l.refunded_quantity
+           l.shipped_quantity, l.refunded_quantity, l.rerouted_quantity, l.returned_quantity, l.cost_minor
     FROM supplier_order_lines AS l
     WHERE l.tenant_id = $1::uuid AND l.supplier_order_id = ANY($2::uuid[])
     ORDER BY l.supplier_order_id, l.line_no
@@ -72,9 +73,10 @@ _LINES = """
 _WRITE = """
     WITH lines AS (
         UPDATE supplier_order_lines AS l
-        SET accepted_quantity = n.accepted, shipped_quantity = n.shipped, refunded_quantity = n.refunded
-        FROM unnest($8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[])
-             AS n(line_no, accepted, shipped, refunded)
+        SET accepted_quantity = n.accepted, shipped_quantity = n.shipped, refunded_quantity = n.refunded,
+            rerouted_quantity = n.rerouted, returned_quantity = n.returned
+        FROM unnest($8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $14::bigint[], $15::bigint[])
+             AS n(line_no, accepted, shipped, refunded, rerouted, returned)
         WHERE l.tenant_id = $1::uuid AND l.supplier_order_id = $2::uuid AND l.line_no = n.line_no
     )
     UPDATE supplier_orders
@@ -186,6 +188,8 @@ async def insert(connection: Connection, tenant_id: str, order_id: OrderId, orde
         [line.line_id for _, line in lines],
         [line.sku for _, line in lines],
         [line.quantity for _, line in lines],
+        [line.cost_minor for _, line in lines],
+        [order.replaces for order in orders],
     )
 
 
@@ -225,6 +229,8 @@ async def write(connection: Connection, tenant_id: str, order: SupplierOrder, *,
         [line.refunded_quantity for line in order.lines],
         order.deliver_within_s,
         order.deliver_by,
+        [line.rerouted_quantity for line in order.lines],
+        [line.returned_quantity for line in order.lines],
     )
 
 
@@ -290,6 +296,9 @@ async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -
                 accepted_quantity=row["accepted_quantity"],
                 shipped_quantity=row["shipped_quantity"],
                 refunded_quantity=row["refunded_quantity"],
+                rerouted_quantity=row["rerouted_quantity"],
+                returned_quantity=row["returned_quantity"],
+                cost_minor=row["cost_minor"],
             )
         )
     parcels: dict[str, list[Parcel]] = {}
@@ -310,6 +319,7 @@ async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -
             deliver_within_s=row["deliver_within_s"],
             deliver_by=row["deliver_by"],
             parcels=tuple(parcels.get(row["supplier_order_id"], ())),
+            replaces=SupplierOrderId(row["replaces"]),
         )
         for row in rows
     )

@@ -11,7 +11,7 @@ from services.commerce.domain import suppliers as supplier_rules
 from services.commerce.domain.events import Event, LineRefunded, SupplierOrderChanged
 from services.commerce.domain.orders import Order, OrderEvent, OrderState
 from services.commerce.domain.refunds import Refund, UnitsToRefund
-from services.commerce.domain.splits import reversal_entries
+from services.commerce.domain.splits import refund_entries
 from services.commerce.domain.suppliers import SETTLED_STATES, SupplierOrder
 from services.commerce.store import orders, settlement, stock, suppliers
 from services.commerce.usecases import booking
@@ -65,10 +65,9 @@ async def refund(shop: Shop, call: Call, asked: Refunding, once: Once[Refunded])
             reason=asked.reason,
             occurred_at=asked.occurred_at or call.now,
         )
-        units = {line.line_no: line.quantity for line in made.lines}
-        reduced = _reduce(theirs, units)
-        after = handed_over(after, [reduced.get(each.supplier_order_id, each) for each in theirs])
-        await post(connection, shop, call, made, order=order, after=after, changed=list(reduced.values()))
+        current = supplier_rules.give_back_all(theirs, {line.line_no: line.quantity for line in made.lines})
+        after = handed_over(after, current)
+        await post(connection, shop, call, made, order=order, after=after, theirs=(theirs, current))
         return Refunded(refund=made, order=after)
 
     return await once.run(shop.database, work)
@@ -82,14 +81,27 @@ async def post(
     *,
     order: Order,
     after: Order,
-    changed: Sequence[SupplierOrder],
+    theirs: tuple[Sequence[SupplierOrder], Sequence[SupplierOrder]],
     reason: str = "",
 ) -> None:
-    """Writes a refund of a locked order: tenders, split reversal, supplier orders, events, and goods that come back."""
+    """Writes a refund of a locked order: tenders, split reversal, supplier orders, events, and goods that come back.
+
+    `theirs` are the supplier orders before and after it; what is new among the latter is the caller's to write.
+    """
     await orders.refund(connection, call.tenant_id, made, after)
     if any(order.lines[line.line_no].supplier_id for line in made.lines):
         sale = await settlement.of_sale(connection, call.tenant_id, order.order_id)
-        entries = [entry for line in made.lines for entry in reversal_entries(sale, order.lines[line.line_no], line)]
+        entries = [
+            entry
+            for line in made.lines
+            for entry in refund_entries(
+                sale,
+                order.lines[line.line_no],
+                line,
+                before=supplier_rules.holdings(theirs[0], line.line_no),
+                after=supplier_rules.holdings(theirs[1], line.line_no),
+            )
+        ]
         await settlement.post(
             connection,
             call.tenant_id,
@@ -101,9 +113,14 @@ async def post(
             refund_id=made.refund_id,
         )
     events: list[Event] = [LineRefunded(order=after, refund=made)]
-    for supplier_order in changed:
+    known = {each.supplier_order_id: each for each in theirs[0]}
+    for supplier_order in theirs[1]:
+        before = known.get(supplier_order.supplier_order_id)
+        if before is None or before == supplier_order:
+            continue
         await suppliers.write(connection, call.tenant_id, supplier_order, reason=reason)
-        events.append(SupplierOrderChanged(supplier_order=supplier_order, occurred_at=made.occurred_at))
+        if supplier_order.version != before.version:
+            events.append(SupplierOrderChanged(supplier_order=supplier_order, occurred_at=made.occurred_at))
     await shop.outbox.append(connection, call, *events)
     await _bring_back(connection, call, made, order)
 
@@ -114,15 +131,6 @@ def handed_over(order: Order, supplier_orders: Sequence[SupplierOrder]) -> Order
     if not waiting or not supplier_orders or any(each.state not in SETTLED_STATES for each in supplier_orders):
         return order
     return replace(order, state=order_rules.advance(order.state, OrderEvent.HAND_OVER, order_id=order.order_id))
-
-
-def _reduce(theirs: Sequence[SupplierOrder], units: dict[int, int]) -> dict[str, SupplierOrder]:
-    reduced: dict[str, SupplierOrder] = {}
-    for supplier_order in theirs:
-        after = supplier_rules.give_back(supplier_order, units)
-        if after is not None:
-            reduced[supplier_order.supplier_order_id] = after
-    return reduced
 
 
 async def _bring_back(connection: Connection, call: Call, made: Refund, order: Order) -> None:

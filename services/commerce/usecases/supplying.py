@@ -1,10 +1,10 @@
 """Suppliers and their orders: asked by the fulfilment worker, answered by the supplier, or timed out by the sweeper.
 
-What a supplier does not ship is refunded in the transaction of its answer: a paid order that can't be fulfilled is
-never a silent state.
+What a supplier does not ship goes to the next source of the SKU where the brand's policy says so and there is one, else
+it is refunded, in the transaction of the answer: a paid order that can't be fulfilled is never a silent state.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,11 +12,14 @@ import structlog
 
 from services.commerce.domain import orders as order_rules
 from services.commerce.domain import refunds as refund_rules
+from services.commerce.domain import sourcing
 from services.commerce.domain import suppliers as rules
-from services.commerce.domain.events import SupplierOrderChanged
+from services.commerce.domain.events import SupplierOrderChanged, SupplierOrderRequested
 from services.commerce.domain.orders import Order, OrderEvent
 from services.commerce.domain.refunds import UnitsToRefund
 from services.commerce.domain.refusals import UnknownSupplierOrder
+from services.commerce.domain.sourcing import OnUnfilled, Source
+from services.commerce.domain.splits import SplitEntry, moved_entries
 from services.commerce.domain.suppliers import (
     DEFAULT_ACCEPT_WITHIN_S,
     DEFAULT_DELIVER_WITHIN_S,
@@ -25,7 +28,8 @@ from services.commerce.domain.suppliers import (
     SupplierOrder,
     SupplierOrderState,
 )
-from services.commerce.store import orders, suppliers
+from services.commerce.store import orders, settlement, suppliers
+from services.commerce.store import sourcing as sourcing_store
 from services.commerce.usecases import booking, refunding
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
@@ -37,8 +41,8 @@ from services.runtime.ids import RefundId, SupplierId, SupplierOrderId, new_id
 _log = structlog.get_logger(__name__)
 
 _Locked = tuple[Order, tuple[SupplierOrder, ...], SupplierOrder]
-Answer = Callable[[SupplierOrder], tuple[SupplierOrder, Mapping[str, int]]]
-"""The supplier order after the answer, and the units per line id that are to be refunded."""
+Answer = Callable[[SupplierOrder, Collection[str]], tuple[SupplierOrder, Mapping[str, int]]]
+"""The supplier order after the answer, and the units per line id that it does not ship; some lines are re-routed."""
 
 
 async def put(shop: Shop, call: Call, supplier: Supplier, once: Once[Supplier]) -> bytes:
@@ -77,7 +81,7 @@ async def accept(
     units: Mapping[str, int],
     once: Once[SupplierOrder],
 ) -> bytes:
-    """The supplier's answer, per line; what is not accepted is refunded to the customer.
+    """The supplier's answer, per line; what is not accepted goes to the next source, or back to the customer's money.
 
     Raises UnknownSupplierOrder (also for another supplier's), SupplierOrderNotOpen, UnknownLine, MoreThanAsked.
     """
@@ -88,7 +92,7 @@ async def accept(
             shop,
             call,
             supplier_order_id,
-            lambda order: rules.accept(order, units, now=call.now),
+            lambda order, rerouted: rules.accept(order, units, now=call.now, rerouted=rerouted),
             reason="not accepted",
         )
 
@@ -98,7 +102,7 @@ async def accept(
 async def reject(
     shop: Shop, call: Call, supplier_order_id: SupplierOrderId, *, reason: str, once: Once[SupplierOrder]
 ) -> bytes:
-    """The supplier ships nothing; its units are refunded to the customer.
+    """The supplier ships nothing; its units go to the next source, or back to the customer's money.
 
     Raises UnknownSupplierOrder (also for another supplier's), SupplierOrderNotOpen.
     """
@@ -109,7 +113,7 @@ async def reject(
             shop,
             call,
             supplier_order_id,
-            lambda order: rules.refuse(order, SupplierEvent.REJECT, now=call.now),
+            lambda order, rerouted: rules.refuse(order, SupplierEvent.REJECT, now=call.now, rerouted=rerouted),
             reason=reason or "rejected",
         )
 
@@ -233,7 +237,7 @@ async def request(connection: Connection, shop: Shop, call: Call, supplier_order
 
 
 async def time_out(shop: Shop, call: Call, supplier_order_id: SupplierOrderId) -> bool:
-    """Refunds a request that was not answered in time; False if the supplier answered meanwhile."""
+    """Re-routes or refunds a request that was not answered in time; False if the supplier answered meanwhile."""
 
     async def work(connection: Connection) -> bool:
         _, _, asked = await _locked(connection, call, supplier_order_id)
@@ -245,7 +249,7 @@ async def time_out(shop: Shop, call: Call, supplier_order_id: SupplierOrderId) -
             shop,
             call,
             supplier_order_id,
-            lambda order: rules.refuse(order, SupplierEvent.TIME_OUT, now=call.now),
+            lambda order, rerouted: rules.refuse(order, SupplierEvent.TIME_OUT, now=call.now, rerouted=rerouted),
             reason="not answered in time",
         )
         return True
@@ -266,22 +270,94 @@ async def _answered(
     reason: str,
 ) -> SupplierOrder:
     order, theirs, asked = await _locked(connection, call, supplier_order_id)
-    after, refused = answer(asked)
-    current = [after if each.supplier_order_id == supplier_order_id else each for each in theirs]
-    if not refused:
-        await suppliers.write(connection, call.tenant_id, after)
+    _, refused = answer(asked, ())
+    routes = await _routes(connection, call, asked, refused, theirs) if refused else {}
+    after, refused = answer(asked, routes)
+    instead = _instead_of(asked, refused, routes)
+    current = (*(after if each.supplier_order_id == supplier_order_id else each for each in theirs), *instead)
+    lost = {line_id: quantity for line_id, quantity in refused.items() if line_id not in routes}
+    if lost:
+        made, refunded = refund_rules.refund(
+            order,
+            [UnitsToRefund(line_id=line_id, quantity=quantity) for line_id, quantity in lost.items()],
+            refund_id=RefundId(new_id()),
+            reason=f"supplier {asked.supplier_id}: {reason}",
+            occurred_at=call.now,
+        )
+        refunded = refunding.handed_over(refunded, current)
+        await refunding.post(
+            connection, shop, call, made, order=order, after=refunded, theirs=(theirs, current), reason=reason
+        )
+    else:
+        await suppliers.write(connection, call.tenant_id, after, reason=reason if refused else "")
         await shop.outbox.append(connection, call, SupplierOrderChanged(supplier_order=after, occurred_at=call.now))
-        return after
-    made, refunded = refund_rules.refund(
-        order,
-        [UnitsToRefund(line_id=line_id, quantity=quantity) for line_id, quantity in refused.items()],
-        refund_id=RefundId(new_id()),
-        reason=f"supplier {asked.supplier_id}: {reason}",
-        occurred_at=call.now,
-    )
-    refunded = refunding.handed_over(refunded, current)
-    await refunding.post(connection, shop, call, made, order=order, after=refunded, changed=[after], reason=reason)
+    if instead:
+        await _ask_instead(connection, shop, call, order, instead, theirs=(theirs, current))
     return after
+
+
+async def _routes(
+    connection: Connection,
+    call: Call,
+    asked: SupplierOrder,
+    refused: Mapping[str, int],
+    theirs: Sequence[SupplierOrder],
+) -> dict[str, Source]:
+    """The next source of each refused line that has one, if the brand wants it asked."""
+    if await sourcing_store.policy(connection, call.tenant_id) is OnUnfilled.REFUND:
+        return {}
+    skus = [line.sku for line in asked.lines if line.line_id in refused]
+    found = await sourcing_store.sources(connection, call.tenant_id, skus)
+    return sourcing.next_sources(asked, refused, found, theirs=theirs)
+
+
+def _instead_of(
+    asked: SupplierOrder, refused: Mapping[str, int], routes: Mapping[str, Source]
+) -> tuple[SupplierOrder, ...]:
+    return tuple(
+        SupplierOrder(
+            supplier_order_id=SupplierOrderId(new_id()),
+            order_id=asked.order_id,
+            supplier_id=supplier_id,
+            state=SupplierOrderState.PENDING,
+            version=1,
+            lines=lines,
+            replaces=asked.supplier_order_id,
+        )
+        for supplier_id, lines in sourcing.lines_by_source(asked, refused, routes).items()
+    )
+
+
+async def _ask_instead(
+    connection: Connection,
+    shop: Shop,
+    call: Call,
+    order: Order,
+    instead: Sequence[SupplierOrder],
+    *,
+    theirs: tuple[Sequence[SupplierOrder], Sequence[SupplierOrder]],
+) -> None:
+    """Writes the next sources' supplier orders, and gives them the share of the units that they are asked for."""
+    await suppliers.insert(connection, call.tenant_id, order.order_id, instead)
+    sale = await settlement.of_sale(connection, call.tenant_id, order.order_id)
+    entries: list[SplitEntry] = []
+    for line_no in sorted({line.line_no for each in instead for line in each.lines}):
+        line = order.lines[line_no]
+        before, after = (rules.holdings(each, line_no) for each in theirs)
+        entries += moved_entries(
+            sale, line, before=(line.refunded_quantity, before), after=(line.refunded_quantity, after)
+        )
+    await settlement.post(
+        connection,
+        call.tenant_id,
+        order.order_id,
+        entries,
+        line_ids=[line.line_id for line in order.lines],
+        occurred_at=call.now,
+        refund_no=await settlement.next_move(connection, call.tenant_id, order.order_id),
+    )
+    asked = [SupplierOrderRequested(supplier_order=each, occurred_at=call.now) for each in instead]
+    await shop.outbox.append(connection, call, *asked)
 
 
 async def _locked(connection: Connection, call: Call, supplier_order_id: SupplierOrderId) -> _Locked:

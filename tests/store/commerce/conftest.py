@@ -404,6 +404,29 @@ async def publish_split(brand: Brand, split: Sequence[tuple[int, str]]) -> int:
     return (await brand.settlement.publish_split_rule(request, brand.office())).version
 
 
+async def with_sources(brand: Brand, *, skus: Sequence[str] = ("ROSE",)) -> None:
+    """A butcher and a grower who are asked, in this order, for what the florist does not ship."""
+    for supplier_id in ("butcher", "grower"):
+        supplier = supplier_pb2.Supplier(supplier_id=supplier_id, display_name=supplier_id, accept_within_s=7200)
+        await brand.suppliers.put_supplier(
+            supplier_pb2.PutSupplierRequest(request_id=new_id(), supplier=supplier), brand.office()
+        )
+    await brand.suppliers.put_supply_policy(
+        supplier_pb2.PutSupplyPolicyRequest(request_id=new_id(), on_unfilled=supplier_pb2.ON_UNFILLED_REROUTE),
+        brand.office(),
+    )
+    for sku in skus:
+        request = supplier_pb2.PutSourcesRequest(
+            request_id=new_id(),
+            sku=sku,
+            sources=[
+                supplier_pb2.Source(supplier_id="butcher", cost_minor=210),
+                supplier_pb2.Source(supplier_id="grower", cost_minor=190),
+            ],
+        )
+        await brand.suppliers.put_sources(request, brand.office())
+
+
 def hours(count: int) -> timedelta:
     return timedelta(hours=count)
 

@@ -214,6 +214,16 @@ async def test_a_tenants_clock_is_followed(brand: Brand) -> None:
             id="a supplier that nobody timed out",
         ),
         pytest.param(
+            "UPDATE supplier_order_lines SET rerouted_quantity = 1 WHERE tenant_id = $1::uuid",
+            ["commerce.rerouted_units_are_asked_for", "commerce.supplier_lines_are_asked_for"],
+            id="a unit that was handed to nobody",
+        ),
+        pytest.param(
+            "UPDATE supplier_order_lines SET refunded_quantity = quantity WHERE tenant_id = $1::uuid",
+            ["commerce.suppliers_are_paid_for_their_units", "commerce.rerouted_units_are_asked_for"],
+            id="a supplier that is paid for nothing",
+        ),
+        pytest.param(
             "UPDATE supplier_orders SET state = 8 WHERE tenant_id = $1::uuid",
             ["commerce.deliveries_follow_parcels", "commerce.orders_follow_their_suppliers"],
             id="a delivery of nothing",

@@ -27,30 +27,36 @@ async def asked(brand: Brand, *lines: order_pb2.BasketLine, guide: str = "") -> 
     return order.order_id, supplier_order
 
 
-async def accept(brand: Brand, order: supplier_pb2.SupplierOrder, units: dict[str, int]) -> supplier_pb2.SupplierOrder:
+async def accept(
+    brand: Brand, order: supplier_pb2.SupplierOrder, units: dict[str, int], call: Call | None = None
+) -> supplier_pb2.SupplierOrder:
     request = supplier_pb2.AcceptSupplierOrderRequest(
         request_id=new_id(),
         supplier_order_id=order.supplier_order_id,
         lines=[supplier_pb2.SupplierUnits(line_id=line_id, quantity=count) for line_id, count in units.items()],
     )
-    return (await brand.suppliers.accept_supplier_order(request, brand.supplier_call())).supplier_order
+    return (await brand.suppliers.accept_supplier_order(request, call or brand.supplier_call())).supplier_order
 
 
-async def reject(brand: Brand, order: supplier_pb2.SupplierOrder, call: object = None) -> supplier_pb2.SupplierOrder:
+async def reject(
+    brand: Brand, order: supplier_pb2.SupplierOrder, call: Call | None = None
+) -> supplier_pb2.SupplierOrder:
     request = supplier_pb2.RejectSupplierOrderRequest(
         request_id=new_id(), supplier_order_id=order.supplier_order_id, reason="sold out"
     )
-    return (await brand.suppliers.reject_supplier_order(request, call or brand.supplier_call())).supplier_order  # type: ignore[arg-type]
+    return (await brand.suppliers.reject_supplier_order(request, call or brand.supplier_call())).supplier_order
 
 
-async def ship(brand: Brand, order: supplier_pb2.SupplierOrder, units: dict[str, int]) -> supplier_pb2.SupplierOrder:
+async def ship(
+    brand: Brand, order: supplier_pb2.SupplierOrder, units: dict[str, int], call: Call | None = None
+) -> supplier_pb2.SupplierOrder:
     request = supplier_pb2.ShipParcelRequest(
         request_id=new_id(),
         supplier_order_id=order.supplier_order_id,
         lines=[supplier_pb2.SupplierUnits(line_id=line_id, quantity=count) for line_id, count in units.items()],
         carrier="post",
     )
-    return (await brand.suppliers.ship_parcel(request, brand.supplier_call())).supplier_order
+    return (await brand.suppliers.ship_parcel(request, call or brand.supplier_call())).supplier_order
 
 
 async def deliver(

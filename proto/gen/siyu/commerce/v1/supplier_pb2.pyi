@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OnUnfilled:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnUnfilledEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnUnfilled.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_UNFILLED_UNSPECIFIED: _OnUnfilled.ValueType  # 0
+    """Not told; refused."""
+    ON_UNFILLED_REFUND: _OnUnfilled.ValueType  # 1
+    """They are refunded to the customer: the policy of a brand that sets none."""
+    ON_UNFILLED_REROUTE: _OnUnfilled.ValueType  # 2
+    """The next source of the SKU is asked; units that no source is left for are refunded."""
+
+class OnUnfilled(_OnUnfilled, metaclass=_OnUnfilledEnumTypeWrapper):
+    """What becomes of units that a supplier does not ship."""
+
+ON_UNFILLED_UNSPECIFIED: OnUnfilled.ValueType  # 0
+"""Not told; refused."""
+ON_UNFILLED_REFUND: OnUnfilled.ValueType  # 1
+"""They are refunded to the customer: the policy of a brand that sets none."""
+ON_UNFILLED_REROUTE: OnUnfilled.ValueType  # 2
+"""The next source of the SKU is asked; units that no source is left for are refunded."""
+Global___OnUnfilled: _TypeAlias = OnUnfilled  # noqa: Y015
+
 class _SupplierOrderState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -36,11 +60,11 @@ class _SupplierOrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Su
     SUPPLIER_ORDER_STATE_ACCEPTED: _SupplierOrderState.ValueType  # 3
     """All units were accepted."""
     SUPPLIER_ORDER_STATE_PARTLY_ACCEPTED: _SupplierOrderState.ValueType  # 4
-    """A part was accepted, the rest refunded."""
+    """A part was accepted, the rest re-routed or refunded."""
     SUPPLIER_ORDER_STATE_REJECTED: _SupplierOrderState.ValueType  # 5
-    """Rejected; refunded."""
+    """Rejected; re-routed or refunded."""
     SUPPLIER_ORDER_STATE_TIMED_OUT: _SupplierOrderState.ValueType  # 6
-    """Not answered in time; refunded."""
+    """Not answered in time; re-routed or refunded."""
     SUPPLIER_ORDER_STATE_SHIPPED: _SupplierOrderState.ValueType  # 7
     """All accepted units are shipped."""
     SUPPLIER_ORDER_STATE_DELIVERED: _SupplierOrderState.ValueType  # 8
@@ -60,11 +84,11 @@ SUPPLIER_ORDER_STATE_REQUESTED: SupplierOrderState.ValueType  # 2
 SUPPLIER_ORDER_STATE_ACCEPTED: SupplierOrderState.ValueType  # 3
 """All units were accepted."""
 SUPPLIER_ORDER_STATE_PARTLY_ACCEPTED: SupplierOrderState.ValueType  # 4
-"""A part was accepted, the rest refunded."""
+"""A part was accepted, the rest re-routed or refunded."""
 SUPPLIER_ORDER_STATE_REJECTED: SupplierOrderState.ValueType  # 5
-"""Rejected; refunded."""
+"""Rejected; re-routed or refunded."""
 SUPPLIER_ORDER_STATE_TIMED_OUT: SupplierOrderState.ValueType  # 6
-"""Not answered in time; refunded."""
+"""Not answered in time; re-routed or refunded."""
 SUPPLIER_ORDER_STATE_SHIPPED: SupplierOrderState.ValueType  # 7
 """All accepted units are shipped."""
 SUPPLIER_ORDER_STATE_DELIVERED: SupplierOrderState.ValueType  # 8
@@ -202,6 +226,186 @@ class PutSupplierResponse(_message.Message):
 Global___PutSupplierResponse: _TypeAlias = PutSupplierResponse  # noqa: Y015
 
 @_typing.final
+class PutSupplyPolicyRequest(_message.Message):
+    """The policy to set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ON_UNFILLED_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Unique per client and method family."""
+    on_unfilled: Global___OnUnfilled.ValueType
+    """The policy."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        on_unfilled: Global___OnUnfilled.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_unfilled", b"on_unfilled", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutSupplyPolicyRequest: _TypeAlias = PutSupplyPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PutSupplyPolicyResponse(_message.Message):
+    """The policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ON_UNFILLED_FIELD_NUMBER: _builtins.int
+    on_unfilled: Global___OnUnfilled.ValueType
+    """The policy."""
+    def __init__(
+        self,
+        *,
+        on_unfilled: Global___OnUnfilled.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_unfilled", b"on_unfilled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutSupplyPolicyResponse: _TypeAlias = PutSupplyPolicyResponse  # noqa: Y015
+
+@_typing.final
+class Source(_message.Message):
+    """A supplier of a SKU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPPLIER_ID_FIELD_NUMBER: _builtins.int
+    COST_MINOR_FIELD_NUMBER: _builtins.int
+    supplier_id: _builtins.str
+    """The supplier. It gets the supplier's share of the units that it ships, at the rates frozen with the order."""
+    cost_minor: _builtins.int
+    """What it asks per `price_quantity` units, in minor units; copied to its supplier orders, for the record."""
+    def __init__(
+        self,
+        *,
+        supplier_id: _builtins.str = ...,
+        cost_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_minor", b"cost_minor", "supplier_id", b"supplier_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Source: _TypeAlias = Source  # noqa: Y015
+
+@_typing.final
+class PutSourcesRequest(_message.Message):
+    """The sources of a SKU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Unique per client and method family."""
+    sku: _builtins.str
+    """The SKU."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """The sources in the order in which they are asked, each supplier once; empty: none."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        sku: _builtins.str = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "sku", b"sku", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutSourcesRequest: _TypeAlias = PutSourcesRequest  # noqa: Y015
+
+@_typing.final
+class PutSourcesResponse(_message.Message):
+    """The sources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """The sources."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutSourcesResponse: _TypeAlias = PutSourcesResponse  # noqa: Y015
+
+@_typing.final
+class GetSourcesRequest(_message.Message):
+    """Names a SKU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """The SKU."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSourcesRequest: _TypeAlias = GetSourcesRequest  # noqa: Y015
+
+@_typing.final
+class GetSourcesResponse(_message.Message):
+    """The policy and the sources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ON_UNFILLED_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    on_unfilled: Global___OnUnfilled.ValueType
+    """The brand's policy."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """The sources in the order in which they are asked."""
+
+    def __init__(
+        self,
+        *,
+        on_unfilled: Global___OnUnfilled.ValueType = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_unfilled", b"on_unfilled", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSourcesResponse: _TypeAlias = GetSourcesResponse  # noqa: Y015
+
+@_typing.final
 class SupplierOrderLine(_message.Message):
     """A line of a supplier order."""
 
@@ -213,6 +417,8 @@ class SupplierOrderLine(_message.Message):
     ACCEPTED_QUANTITY_FIELD_NUMBER: _builtins.int
     SHIPPED_QUANTITY_FIELD_NUMBER: _builtins.int
     REFUNDED_QUANTITY_FIELD_NUMBER: _builtins.int
+    REROUTED_QUANTITY_FIELD_NUMBER: _builtins.int
+    COST_MINOR_FIELD_NUMBER: _builtins.int
     line_id: _builtins.str
     """The line's id in the customer's order."""
     sku: _builtins.str
@@ -224,7 +430,11 @@ class SupplierOrderLine(_message.Message):
     shipped_quantity: _builtins.int
     """Units shipped."""
     refunded_quantity: _builtins.int
-    """Units that the customer was refunded."""
+    """Units that the customer was refunded instead of a parcel."""
+    rerouted_quantity: _builtins.int
+    """Units that another source was asked for instead."""
+    cost_minor: _builtins.int
+    """What this source asks per `price_quantity` units, in minor units, for the record; 0: the product's own supplier."""
     def __init__(
         self,
         *,
@@ -234,10 +444,12 @@ class SupplierOrderLine(_message.Message):
         accepted_quantity: _builtins.int = ...,
         shipped_quantity: _builtins.int = ...,
         refunded_quantity: _builtins.int = ...,
+        rerouted_quantity: _builtins.int = ...,
+        cost_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_quantity", b"accepted_quantity", "line_id", b"line_id", "quantity", b"quantity", "refunded_quantity", b"refunded_quantity", "shipped_quantity", b"shipped_quantity", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_quantity", b"accepted_quantity", "cost_minor", b"cost_minor", "line_id", b"line_id", "quantity", b"quantity", "refunded_quantity", b"refunded_quantity", "rerouted_quantity", b"rerouted_quantity", "shipped_quantity", b"shipped_quantity", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -306,6 +518,7 @@ class SupplierOrder(_message.Message):
     REQUESTED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PARCELS_FIELD_NUMBER: _builtins.int
+    REPLACES_SUPPLIER_ORDER_ID_FIELD_NUMBER: _builtins.int
     supplier_order_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -316,6 +529,8 @@ class SupplierOrder(_message.Message):
     """Where it stands."""
     version: _builtins.int
     """Rises by one with every change."""
+    replaces_supplier_order_id: _builtins.str
+    """The supplier order whose units these were, before they were re-routed; empty: the first that was asked."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SupplierOrderLine]:
         """The lines."""
@@ -344,10 +559,11 @@ class SupplierOrder(_message.Message):
         requested_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         parcels: _abc.Iterable[Global___Parcel] | None = ...,
+        replaces_supplier_order_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "lines", b"lines", "order_id", b"order_id", "parcels", b"parcels", "requested_at", b"requested_at", "state", b"state", "supplier_id", b"supplier_id", "supplier_order_id", b"supplier_order_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "lines", b"lines", "order_id", b"order_id", "parcels", b"parcels", "replaces_supplier_order_id", b"replaces_supplier_order_id", "requested_at", b"requested_at", "state", b"state", "supplier_id", b"supplier_id", "supplier_order_id", b"supplier_order_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -814,9 +1030,9 @@ class GetStatementResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     earned_minor: _builtins.int
-    """Earned in the period, in minor units."""
+    """Earned in the period, in minor units: by sales, and by units that were re-routed to it."""
     reversed_minor: _builtins.int
-    """Taken back by refunds in the period, in minor units, positive."""
+    """Taken back in the period by refunds, and by units that were re-routed to another, in minor units, positive."""
     sum_minor: _builtins.int
     """earned less reversed."""
     currency_code: _builtins.str
@@ -866,9 +1082,9 @@ class SplitEntry(_message.Message):
     line_id: _builtins.str
     """The line."""
     refund_id: _builtins.str
-    """The refund; empty for the sale."""
+    """The refund; empty for the sale, and for units that were re-routed from one supplier to another."""
     amount_minor: _builtins.int
-    """In minor units; negative for a refund."""
+    """In minor units; negative for a refund, and for units that were re-routed to another."""
     rule_version: _builtins.int
     """The split rule's version, frozen when the order was placed."""
     @_builtins.property

@@ -45,6 +45,21 @@ class SupplierServiceStub:
                 request_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ListSupplierOrdersRequest.SerializeToString,
                 response_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ListSupplierOrdersResponse.FromString,
                 _registered_method=True)
+        self.PutSupplyPolicy = channel.unary_unary(
+                '/siyu.commerce.v1.SupplierService/PutSupplyPolicy',
+                request_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSupplyPolicyRequest.SerializeToString,
+                response_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSupplyPolicyResponse.FromString,
+                _registered_method=True)
+        self.PutSources = channel.unary_unary(
+                '/siyu.commerce.v1.SupplierService/PutSources',
+                request_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSourcesRequest.SerializeToString,
+                response_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSourcesResponse.FromString,
+                _registered_method=True)
+        self.GetSources = channel.unary_unary(
+                '/siyu.commerce.v1.SupplierService/GetSources',
+                request_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.GetSourcesRequest.SerializeToString,
+                response_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.GetSourcesResponse.FromString,
+                _registered_method=True)
         self.AcceptSupplierOrder = channel.unary_unary(
                 '/siyu.commerce.v1.SupplierService/AcceptSupplierOrder',
                 request_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.AcceptSupplierOrderRequest.SerializeToString,
@@ -85,8 +100,34 @@ class SupplierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutSupplyPolicy(self, request, context):
+        """Sets what becomes of units that a supplier rejects, or does not answer for in time. It counts for answers from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutSources(self, request, context):
+        """Replaces the sources of a SKU: who is asked, one after the other, for units that a supplier does not ship. Each is
+        asked once for a unit, and the product's own supplier first of all, whether or not it is in the list.
+
+        Refusals: PRODUCT_NOT_FOUND, SUPPLIER_NOT_FOUND (NOT_FOUND); INVALID_FIELD (INVALID_ARGUMENT) for a supplier that
+        stands twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSources(self, request, context):
+        """The policy, and a SKU's sources in the order in which they are asked; none for a SKU that has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AcceptSupplierOrder(self, request, context):
-        """Accepts a requested supplier order, per line, all or a part. What is not accepted is refunded to the customer.
+        """Accepts a requested supplier order, per line, all or a part. What is not accepted goes to the next source of its SKU
+        where the brand's policy says so and there is one left, else it is refunded to the customer.
 
         Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); SUPPLIER_ORDER_NOT_OPEN
         (FAILED_PRECONDITION); LINE_NOT_FOUND (NOT_FOUND); TOO_MANY_UNITS (INVALID_ARGUMENT).
@@ -96,7 +137,7 @@ class SupplierServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RejectSupplierOrder(self, request, context):
-        """Rejects a requested supplier order. Its units are refunded to the customer.
+        """Rejects a requested supplier order. Its units go to the next source, or are refunded, as AcceptSupplierOrder says.
 
         Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_OPEN (FAILED_PRECONDITION).
         """
@@ -138,6 +179,21 @@ def add_SupplierServiceServicer_to_server(servicer, server):
                     servicer.ListSupplierOrders,
                     request_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ListSupplierOrdersRequest.FromString,
                     response_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.ListSupplierOrdersResponse.SerializeToString,
+            ),
+            'PutSupplyPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutSupplyPolicy,
+                    request_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSupplyPolicyRequest.FromString,
+                    response_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSupplyPolicyResponse.SerializeToString,
+            ),
+            'PutSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutSources,
+                    request_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSourcesRequest.FromString,
+                    response_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSourcesResponse.SerializeToString,
+            ),
+            'GetSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSources,
+                    request_deserializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.GetSourcesRequest.FromString,
+                    response_serializer=siyu_dot_commerce_dot_v1_dot_supplier__pb2.GetSourcesResponse.SerializeToString,
             ),
             'AcceptSupplierOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.AcceptSupplierOrder,
@@ -215,6 +271,87 @@ class SupplierService:
             '/siyu.commerce.v1.SupplierService/ListSupplierOrders',
             siyu_dot_commerce_dot_v1_dot_supplier__pb2.ListSupplierOrdersRequest.SerializeToString,
             siyu_dot_commerce_dot_v1_dot_supplier__pb2.ListSupplierOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutSupplyPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/siyu.commerce.v1.SupplierService/PutSupplyPolicy',
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSupplyPolicyRequest.SerializeToString,
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSupplyPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/siyu.commerce.v1.SupplierService/PutSources',
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSourcesRequest.SerializeToString,
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.PutSourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/siyu.commerce.v1.SupplierService/GetSources',
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.GetSourcesRequest.SerializeToString,
+            siyu_dot_commerce_dot_v1_dot_supplier__pb2.GetSourcesResponse.FromString,
             options,
             channel_credentials,
             insecure,

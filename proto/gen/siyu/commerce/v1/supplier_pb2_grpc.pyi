@@ -37,14 +37,26 @@ class SupplierServiceStub:
     """Makes or changes a supplier."""
     ListSupplierOrders: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.ListSupplierOrdersRequest, _supplier_pb2.ListSupplierOrdersResponse]
     """Lists supplier orders, oldest first. A supplier sees its own only."""
+    PutSupplyPolicy: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.PutSupplyPolicyRequest, _supplier_pb2.PutSupplyPolicyResponse]
+    """Sets what becomes of units that a supplier rejects, or does not answer for in time. It counts for answers from now on."""
+    PutSources: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.PutSourcesRequest, _supplier_pb2.PutSourcesResponse]
+    """Replaces the sources of a SKU: who is asked, one after the other, for units that a supplier does not ship. Each is
+    asked once for a unit, and the product's own supplier first of all, whether or not it is in the list.
+
+    Refusals: PRODUCT_NOT_FOUND, SUPPLIER_NOT_FOUND (NOT_FOUND); INVALID_FIELD (INVALID_ARGUMENT) for a supplier that
+    stands twice.
+    """
+    GetSources: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.GetSourcesRequest, _supplier_pb2.GetSourcesResponse]
+    """The policy, and a SKU's sources in the order in which they are asked; none for a SKU that has none."""
     AcceptSupplierOrder: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.AcceptSupplierOrderRequest, _supplier_pb2.AcceptSupplierOrderResponse]
-    """Accepts a requested supplier order, per line, all or a part. What is not accepted is refunded to the customer.
+    """Accepts a requested supplier order, per line, all or a part. What is not accepted goes to the next source of its SKU
+    where the brand's policy says so and there is one left, else it is refunded to the customer.
 
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); SUPPLIER_ORDER_NOT_OPEN
     (FAILED_PRECONDITION); LINE_NOT_FOUND (NOT_FOUND); TOO_MANY_UNITS (INVALID_ARGUMENT).
     """
     RejectSupplierOrder: _grpc.UnaryUnaryMultiCallable[_supplier_pb2.RejectSupplierOrderRequest, _supplier_pb2.RejectSupplierOrderResponse]
-    """Rejects a requested supplier order. Its units are refunded to the customer.
+    """Rejects a requested supplier order. Its units go to the next source, or are refunded, as AcceptSupplierOrder says.
 
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_OPEN (FAILED_PRECONDITION).
     """
@@ -72,14 +84,26 @@ class SupplierServiceAsyncStub(SupplierServiceStub):
     """Makes or changes a supplier."""
     ListSupplierOrders: _aio.UnaryUnaryMultiCallable[_supplier_pb2.ListSupplierOrdersRequest, _supplier_pb2.ListSupplierOrdersResponse]  # type: ignore[assignment]
     """Lists supplier orders, oldest first. A supplier sees its own only."""
+    PutSupplyPolicy: _aio.UnaryUnaryMultiCallable[_supplier_pb2.PutSupplyPolicyRequest, _supplier_pb2.PutSupplyPolicyResponse]  # type: ignore[assignment]
+    """Sets what becomes of units that a supplier rejects, or does not answer for in time. It counts for answers from now on."""
+    PutSources: _aio.UnaryUnaryMultiCallable[_supplier_pb2.PutSourcesRequest, _supplier_pb2.PutSourcesResponse]  # type: ignore[assignment]
+    """Replaces the sources of a SKU: who is asked, one after the other, for units that a supplier does not ship. Each is
+    asked once for a unit, and the product's own supplier first of all, whether or not it is in the list.
+
+    Refusals: PRODUCT_NOT_FOUND, SUPPLIER_NOT_FOUND (NOT_FOUND); INVALID_FIELD (INVALID_ARGUMENT) for a supplier that
+    stands twice.
+    """
+    GetSources: _aio.UnaryUnaryMultiCallable[_supplier_pb2.GetSourcesRequest, _supplier_pb2.GetSourcesResponse]  # type: ignore[assignment]
+    """The policy, and a SKU's sources in the order in which they are asked; none for a SKU that has none."""
     AcceptSupplierOrder: _aio.UnaryUnaryMultiCallable[_supplier_pb2.AcceptSupplierOrderRequest, _supplier_pb2.AcceptSupplierOrderResponse]  # type: ignore[assignment]
-    """Accepts a requested supplier order, per line, all or a part. What is not accepted is refunded to the customer.
+    """Accepts a requested supplier order, per line, all or a part. What is not accepted goes to the next source of its SKU
+    where the brand's policy says so and there is one left, else it is refunded to the customer.
 
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); SUPPLIER_ORDER_NOT_OPEN
     (FAILED_PRECONDITION); LINE_NOT_FOUND (NOT_FOUND); TOO_MANY_UNITS (INVALID_ARGUMENT).
     """
     RejectSupplierOrder: _aio.UnaryUnaryMultiCallable[_supplier_pb2.RejectSupplierOrderRequest, _supplier_pb2.RejectSupplierOrderResponse]  # type: ignore[assignment]
-    """Rejects a requested supplier order. Its units are refunded to the customer.
+    """Rejects a requested supplier order. Its units go to the next source, or are refunded, as AcceptSupplierOrder says.
 
     Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_OPEN (FAILED_PRECONDITION).
     """
@@ -118,12 +142,42 @@ class SupplierServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists supplier orders, oldest first. A supplier sees its own only."""
 
     @_abc_1.abstractmethod
+    def PutSupplyPolicy(
+        self,
+        request: _supplier_pb2.PutSupplyPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_supplier_pb2.PutSupplyPolicyResponse, _abc.Awaitable[_supplier_pb2.PutSupplyPolicyResponse]]:
+        """Sets what becomes of units that a supplier rejects, or does not answer for in time. It counts for answers from now on."""
+
+    @_abc_1.abstractmethod
+    def PutSources(
+        self,
+        request: _supplier_pb2.PutSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_supplier_pb2.PutSourcesResponse, _abc.Awaitable[_supplier_pb2.PutSourcesResponse]]:
+        """Replaces the sources of a SKU: who is asked, one after the other, for units that a supplier does not ship. Each is
+        asked once for a unit, and the product's own supplier first of all, whether or not it is in the list.
+
+        Refusals: PRODUCT_NOT_FOUND, SUPPLIER_NOT_FOUND (NOT_FOUND); INVALID_FIELD (INVALID_ARGUMENT) for a supplier that
+        stands twice.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSources(
+        self,
+        request: _supplier_pb2.GetSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_supplier_pb2.GetSourcesResponse, _abc.Awaitable[_supplier_pb2.GetSourcesResponse]]:
+        """The policy, and a SKU's sources in the order in which they are asked; none for a SKU that has none."""
+
+    @_abc_1.abstractmethod
     def AcceptSupplierOrder(
         self,
         request: _supplier_pb2.AcceptSupplierOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_supplier_pb2.AcceptSupplierOrderResponse, _abc.Awaitable[_supplier_pb2.AcceptSupplierOrderResponse]]:
-        """Accepts a requested supplier order, per line, all or a part. What is not accepted is refunded to the customer.
+        """Accepts a requested supplier order, per line, all or a part. What is not accepted goes to the next source of its SKU
+        where the brand's policy says so and there is one left, else it is refunded to the customer.
 
         Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND, also for another supplier's); SUPPLIER_ORDER_NOT_OPEN
         (FAILED_PRECONDITION); LINE_NOT_FOUND (NOT_FOUND); TOO_MANY_UNITS (INVALID_ARGUMENT).
@@ -135,7 +189,7 @@ class SupplierServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _supplier_pb2.RejectSupplierOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_supplier_pb2.RejectSupplierOrderResponse, _abc.Awaitable[_supplier_pb2.RejectSupplierOrderResponse]]:
-        """Rejects a requested supplier order. Its units are refunded to the customer.
+        """Rejects a requested supplier order. Its units go to the next source, or are refunded, as AcceptSupplierOrder says.
 
         Refusals: SUPPLIER_ORDER_NOT_FOUND (NOT_FOUND); SUPPLIER_ORDER_NOT_OPEN (FAILED_PRECONDITION).
         """
