@@ -18,6 +18,7 @@ from services.console import bringup
 from services.console.stack.refusals import StackRefused
 from services.console.stack.roles import ROLES
 from services.console.stack.settings import StackSettings
+from services.runtime.migrations import PartitionsChangedError
 from services.runtime.migrations import migrate as migrate_service
 from services.runtime.settings import SERVICES, Settings
 
@@ -58,7 +59,11 @@ def migrate(service: Annotated[str, typer.Argument(help="a service, or all")] = 
     if service not in {*SERVICES, "all"}:
         raise typer.BadParameter(f"no service {service!r}: {', '.join(SERVICES)} or all")
     for each in SERVICES if service == "all" else (service,):
-        asyncio.run(migrate_service(Settings(), each))
+        try:
+            asyncio.run(migrate_service(Settings(), each))
+        except PartitionsChangedError as changed:
+            console.print(f"[red]siyu:[/red] {escape(str(changed))}", soft_wrap=True)
+            sys.exit(1)
         console.print(f"{each}: up to date")
 
 

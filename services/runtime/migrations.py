@@ -41,11 +41,15 @@ class NotMigratedError(Exception):
     """The schema is older than the code; the message says what to run."""
 
 
+class PartitionsChangedError(Exception):
+    """The log was made with another number of partitions; the message says what to set."""
+
+
 async def migrate(settings: Settings, service: str) -> None:
     """Brings the service's schema to its newest revision; several runs at once wait for each other.
 
     Creates the roles and the schema where they are absent. Nothing to do is fine. Raises Unavailable when the database
-    does not answer, and whatever a migration raises.
+    does not answer, PartitionsChangedError, and whatever a migration raises.
     """
     engine = create_async_engine(
         settings.admin_dsn().replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=pool.NullPool
@@ -72,12 +76,29 @@ async def _migrate(engine: AsyncEngine, settings: Settings, service: str) -> Non
             await _make_roles(connection, settings, service)
             await connection.run_sync(_upgrade, service)
             await connection.commit()
+            await _fix_partitions(connection, service, settings.log_partitions)
+            await connection.commit()
 
 
 async def _make_roles(connection: AsyncConnection, settings: Settings, service: str) -> None:
     for statement in schema.roles(service, password=settings.role_password):
         await connection.exec_driver_sql(statement)
     await connection.commit()
+
+
+async def _fix_partitions(connection: AsyncConnection, service: str, partitions: int) -> None:
+    found = await connection.execute(
+        text(
+            f"UPDATE {service}.relay_horizon SET partitions = coalesce(partitions, :partitions) RETURNING partitions"
+        ),
+        {"partitions": partitions},
+    )
+    fixed = found.scalar_one()
+    if fixed != partitions:
+        raise PartitionsChangedError(
+            f"the log of {service} has {fixed} partitions for as long as it lives, and SIYU_LOG_PARTITIONS says "
+            f"{partitions}: set it to {fixed}"
+        )
 
 
 def _upgrade(connection: SyncConnection, service: str) -> None:

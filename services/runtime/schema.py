@@ -158,7 +158,9 @@ def _outbox(service: str) -> tuple[str, ...]:
         CREATE TABLE {service}.relay_horizon (
             only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
             horizon xid8 NOT NULL,
-            log_id uuid NOT NULL DEFAULT gen_random_uuid()
+            log_id uuid NOT NULL DEFAULT gen_random_uuid(),
+            -- fixed by the first migration: with another number an aggregate's events would change their partition
+            partitions smallint
         )
         """,
         f"INSERT INTO {service}.relay_horizon (horizon) VALUES ('0')",

@@ -23,7 +23,7 @@ from services.console.demo.progress import Bar, bar
 from services.console.demo.supply import Request, Suppliers
 from services.console.demo.tills import SALES_AN_UPLOAD, Tills
 
-TILLS_AT_ONCE = 48
+TILLS_AT_ONCE = 16
 
 
 class UploadRefused(Exception):

@@ -23,7 +23,7 @@ from services.console.stack.secrets import installation_secret, secret_of
 from services.console.stack.settings import StackSettings
 from services.console.stack.supervisor import Say, Supervisor
 from services.console.stack.valkey import EmbeddedValkey
-from services.runtime.migrations import migrate
+from services.runtime.migrations import PartitionsChangedError, migrate
 from services.runtime.settings import SERVICES, Settings
 
 # What a run that was killed leaves behind stops by itself within this time.
@@ -84,6 +84,7 @@ class LocalStack:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "SIYU_ROLE_PASSWORD": self.role_password,
+            "SIYU_LOG_PARTITIONS": str(self.settings.log_partitions),
             "SIYU_DRAIN_S": str(self.settings.drain_s),
             **{f"SIYU_{name.upper()}_ADDRESS": self.addresses[name] for name in ROLES},
         }
@@ -161,15 +162,26 @@ class LocalStack:
             ports.require_free, self.settings.ports(), patience_s=LEFTOVERS_PATIENCE_S if stale else 0.0
         )
         await self._start_servers()
-        self._say("migrating the schemas")
-        for service in SERVICES:
-            if service in self._services:
-                await migrate(Settings(database_url=self.database_url, role_password=self.role_password), service)
+        await self._migrate()
         self._say(f"starting {', '.join(self._services)}")
         await self._supervisor.start_all(self._program_of(share) for share in self._shares)
         if "gateway" in self._services:
             await self._supervisor.start(await self._envoy())
         self._write_state()
+
+    async def _migrate(self) -> None:
+        self._say("migrating the schemas")
+        settings = Settings(
+            database_url=self.database_url,
+            role_password=self.role_password,
+            log_partitions=self.settings.log_partitions,
+        )
+        for service in SERVICES:
+            if service in self._services:
+                try:
+                    await migrate(settings, service)
+                except PartitionsChangedError as changed:
+                    raise DidNotStart(str(changed)) from changed
 
     async def _down(self) -> None:
         if self._supervisor.pids:

@@ -23,6 +23,8 @@ class StackSettings(BaseSettings):
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     # The services' roles belong to the server, not to a database: installations that share one share this password.
     role_password: str | None = Field(default=None, validation_alias="SIYU_ROLE_PASSWORD", repr=False)
+    # two are enough for one machine: a consumer's transaction then takes several events instead of one
+    log_partitions: int = Field(default=2, ge=1, le=256, validation_alias="SIYU_LOG_PARTITIONS")
     shared_buffers_mb: int = Field(default=512, ge=16, validation_alias="SIYU_POSTGRES_SHARED_BUFFERS_MB")
     drain_s: float = Field(default=0.5, ge=0, validation_alias="SIYU_DRAIN_S")
 

@@ -7,7 +7,13 @@ import pytest
 
 from services.runtime.database import Database
 from services.runtime.errors import Unavailable
-from services.runtime.migrations import NotMigratedError, check_migrated, migrate, newest_revision
+from services.runtime.migrations import (
+    NotMigratedError,
+    PartitionsChangedError,
+    check_migrated,
+    migrate,
+    newest_revision,
+)
 from services.runtime.settings import Settings
 from tests.conftest import ROLE_PASSWORD
 
@@ -54,6 +60,13 @@ async def test_a_schema_that_lags_is_refused_and_one_that_is_ahead_is_not(empty:
         await check_migrated(database)
     await database.close()
     await admin.close()
+
+
+async def test_the_number_of_log_partitions_is_fixed_by_the_first_migration(empty: Settings) -> None:
+    await migrate(empty.model_copy(update={"log_partitions": 3}), SERVICE)
+    await migrate(empty.model_copy(update={"log_partitions": 3}), SERVICE)
+    with pytest.raises(PartitionsChangedError, match=r"has 3 partitions .* set it to 3"):
+        await migrate(empty.model_copy(update={"log_partitions": 8}), SERVICE)
 
 
 async def test_every_table_with_a_tenant_is_guarded_in_every_service(settings: Settings) -> None:
