@@ -7,6 +7,7 @@ from datetime import datetime
 from services.campaign.domain.coupons import CouponState
 from services.campaign.domain.usage import CouponFact, Given, PaidOrder, Refund, UsageSource, UsedCoupon
 from services.runtime.database import Connection, raw
+from services.runtime.ids import is_id
 
 _ORDERS = """
     INSERT INTO order_usages (tenant_id, order_id, member_id, store_id, offline, occurred_at)
@@ -98,27 +99,31 @@ _WHOLE = """
     FROM unnest($2::text[], $3::timestamptz[]) AS n(order_id, refunded_at)
     WHERE o.tenant_id = $1::uuid AND o.order_id = n.order_id
 """
-# returnable by the version that the coupon was issued under
+_NAMED = """
+    SELECT source_id, order_id
+    FROM discount_usages
+    WHERE tenant_id = $1::uuid AND order_id = ANY ($2::text[]) AND source = 'coupon'
+"""
+# returnable by the version that the coupon was issued under; ids as parameters, so that coupons are found by their key
 _RETURN = """
     WITH locked AS MATERIALIZED (
         SELECT c.coupon_id, c.order_id, o.refunded_at
-        FROM discount_usages AS d
-        JOIN order_usages AS o
-          ON o.tenant_id = $1::uuid AND o.order_id = d.order_id AND o.refunded_at IS NOT NULL
+        FROM unnest($2::uuid[], $3::text[]) AS n(coupon_id, order_id)
         JOIN coupons AS c
-          ON c.tenant_id = $1::uuid AND c.coupon_id = d.source_id::uuid
-         AND c.state = 'used' AND c.order_id = d.order_id
+          ON c.tenant_id = $1::uuid AND c.coupon_id = n.coupon_id AND c.order_id = n.order_id AND c.state = 'used'
+         AND c.coupon_id = ANY ($2::uuid[])
+        JOIN order_usages AS o
+          ON o.tenant_id = $1::uuid AND o.order_id = n.order_id AND o.refunded_at IS NOT NULL
         JOIN template_versions AS t
           ON t.tenant_id = $1::uuid AND t.template_id = c.template_id AND t.version = c.template_version
          AND t.returnable
-        WHERE d.tenant_id = $1::uuid AND d.order_id = ANY ($2::text[]) AND d.source = 'coupon'
         ORDER BY c.coupon_id
         FOR NO KEY UPDATE OF c
     )
     UPDATE coupons AS c
     SET state = 'issued', order_id = NULL, version = c.version + 1
     FROM locked AS l
-    WHERE c.tenant_id = $1::uuid AND c.coupon_id = l.coupon_id
+    WHERE c.tenant_id = $1::uuid AND c.coupon_id = l.coupon_id AND c.coupon_id = ANY ($2::uuid[])
     RETURNING c.coupon_id::text, c.template_id, c.member_id::text, l.order_id, l.refunded_at, c.version
 """
 
@@ -262,7 +267,14 @@ async def mark_whole(connection: Connection, tenant_id: str, orders: Mapping[str
 
 async def return_coupons(connection: Connection, tenant_id: str, order_ids: Iterable[str]) -> list[ReturnedCoupon]:
     """Gives back the returnable coupons that these wholly refunded orders used."""
-    rows = await raw(connection).fetch(_RETURN, tenant_id, list(order_ids))
+    driver = raw(connection)
+    # a till may have told anything while it was off-line
+    named = [row for row in await driver.fetch(_NAMED, tenant_id, list(order_ids)) if is_id(row["source_id"])]
+    if not named:
+        return []
+    rows = await driver.fetch(
+        _RETURN, tenant_id, [row["source_id"] for row in named], [row["order_id"] for row in named]
+    )
     return [
         ReturnedCoupon(
             coupon_id=row["coupon_id"],
