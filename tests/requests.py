@@ -14,7 +14,7 @@ from buf.validate import validate_pb2
 from services.runtime.auth import Rule, rule_of
 from services.runtime.ids import new_id
 from siyu.campaign.v1 import coupon_pb2, promotion_pb2
-from siyu.commerce.v1 import catalogue_pb2, order_pb2, supplier_pb2
+from siyu.commerce.v1 import catalogue_pb2, order_pb2, statement_pb2, supplier_pb2
 from siyu.common.v1 import audit_pb2, feed_pb2
 from siyu.identity.v1 import client_pb2, member_pb2, store_pb2, tenant_pb2
 from siyu.loyalty.v1 import points_pb2, programme_pb2
@@ -23,7 +23,7 @@ FILES = {
     "identity": (tenant_pb2, client_pb2, store_pb2, member_pb2, audit_pb2, feed_pb2),
     "loyalty": (points_pb2, programme_pb2, audit_pb2, feed_pb2),
     "campaign": (promotion_pb2, coupon_pb2, audit_pb2, feed_pb2),
-    "commerce": (catalogue_pb2, order_pb2, supplier_pb2, audit_pb2, feed_pb2),
+    "commerce": (catalogue_pb2, order_pb2, supplier_pb2, statement_pb2, audit_pb2, feed_pb2),
 }
 # candidates for a string with a pattern, tried in this order
 SAMPLES = ("sample", "Sample-1", "1", "50", "CNY", "2017-03-06", "identity.read", "")

@@ -10,7 +10,7 @@ import structlog
 
 from services.commerce.consumer import FulfilmentHandler, MembersHandler
 from services.commerce.convert import events, peers
-from services.commerce.servicer import catalogue, orders, pos, stock, suppliers
+from services.commerce.servicer import catalogue, orders, pos, statements, stock, suppliers
 from services.commerce.store import audit as audit_store
 from services.commerce.usecases import saga, sweeping
 from services.commerce.usecases.shop import SERVICE, Shop
@@ -45,6 +45,7 @@ async def start_api(context: Context) -> Started:
         (pos.SERVICE, pos.PosServicer(shop=shop)),
         (suppliers.SUPPLIER_SERVICE, suppliers.SupplierServicer(shop=shop)),
         (suppliers.SETTLEMENT_SERVICE, suppliers.SettlementServicer(shop=shop)),
+        (statements.SERVICE, statements.StatementServicer(shop=shop)),
         (audit.SERVICE, audit.AuditServicer(desk=audit.AuditDesk(database=system, books=audit_store))),
         (FEED, Feed(system, partitions)),
     )

@@ -340,6 +340,10 @@ async def test_a_supplier_sees_its_own_orders_and_shares_only(siyu: Installation
         request.party_kind, request.party_id = kind, party  # type: ignore[attr-defined]
         outcome = await siyu.send(by_name["GetStatement"], request, token=other)
         assert (outcome.code, outcome.reason) == (grpc.StatusCode.PERMISSION_DENIED, "OUT_OF_SCOPE"), party
+        request = well_formed(by_name["ListClosedStatements"])
+        request.party_kind, request.party_id = kind, party  # type: ignore[attr-defined]
+        outcome = await siyu.send(by_name["ListClosedStatements"], request, token=other)
+        assert (outcome.code, outcome.reason) == (grpc.StatusCode.PERMISSION_DENIED, "OUT_OF_SCOPE"), party
 
 
 # --- again? ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,16 @@ from google.protobuf.message import Message
 from services.console.demo.calls import Caller
 from services.runtime.ids import new_id
 from siyu.campaign.v1 import coupon_pb2, coupon_pb2_grpc, promotion_pb2, promotion_pb2_grpc
-from siyu.commerce.v1 import catalogue_pb2, order_pb2, order_pb2_grpc, supplier_pb2, supplier_pb2_grpc
+from siyu.commerce.v1 import (
+    catalogue_pb2,
+    catalogue_pb2_grpc,
+    order_pb2,
+    order_pb2_grpc,
+    statement_pb2,
+    statement_pb2_grpc,
+    supplier_pb2,
+    supplier_pb2_grpc,
+)
 from siyu.common.v1 import rule_pb2
 from siyu.identity.v1 import client_pb2, member_pb2, store_pb2, tenant_pb2, tenant_pb2_grpc
 from siyu.loyalty.v1 import points_pb2, points_pb2_grpc, programme_pb2
@@ -504,6 +513,85 @@ async def deliver_parcel(shop: Shop) -> Valid:
         parcel_no=shipped.parcel_no,
     )
     return Valid(request=request, other=changed(request, parcel_no=1_000_000), caller=shop.supplier)
+
+
+async def payable(shop: Shop) -> statement_pb2.CloseStatementRequest:
+    """The statement of a supplier of its own: what it sold long ago has arrived, and its return window is over."""
+    name = f"grower-{new_id()[-12:]}"
+    stub, now = supplier_pb2_grpc.SupplierServiceStub, datetime.now(UTC)
+    supplier = supplier_pb2.Supplier(supplier_id=name, display_name="Grower")
+    await shop.call(stub, "PutSupplier", supplier_pb2.PutSupplierRequest(request_id=new_id(), supplier=supplier))
+    await shop.call(
+        supplier_pb2_grpc.SettlementServiceStub,
+        "PublishSplitRule",
+        supplier_pb2.PublishSplitRuleRequest(
+            request_id=new_id(),
+            supplier_id=name,
+            shares=[supplier_pb2.SplitShare(party=supplier_pb2.PARTY_KIND_SUPPLIER, percent="100")],
+        ),
+    )
+    await shop.call(
+        catalogue_pb2_grpc.CatalogueServiceStub,
+        "BatchUpsertProducts",
+        catalogue_pb2.BatchUpsertProductsRequest(
+            request_id=new_id(), products=[catalogue_pb2.Product(sku=name, display_name="Seeds", supplier_id=name)]
+        ),
+    )
+    basket = shop.basket((name, 2))
+    basket.lines[0].price_source, basket.lines[0].shelf_minor = order_pb2.PRICE_SOURCE_POS, 1_000
+    sale = shop.sale(basket, occurred_at=at(now - timedelta(days=9)))
+    order = (await shop.call(order_pb2_grpc.PosServiceStub, "Sell", sale, caller=shop.till)).order
+
+    async def asked() -> str:
+        request = supplier_pb2.ListSupplierOrdersRequest(
+            supplier_id=name, state=supplier_pb2.SUPPLIER_ORDER_STATE_REQUESTED
+        )
+        return next(
+            (each.supplier_order_id for each in (await shop.call(stub, "ListSupplierOrders", request)).supplier_orders),
+            "",
+        )
+
+    named = {"supplier_order_id": str(await eventually(asked))}
+    await shop.call(stub, "AcceptSupplierOrder", supplier_pb2.AcceptSupplierOrderRequest(request_id=new_id(), **named))
+    shipped = await shop.call(stub, "ShipParcel", supplier_pb2.ShipParcelRequest(request_id=new_id(), **named))
+    await shop.call(
+        stub,
+        "DeliverParcel",
+        supplier_pb2.DeliverParcelRequest(request_id=new_id(), parcel_no=shipped.parcel_no, **named),
+    )
+
+    async def closed() -> bool:
+        found = await shop.call(
+            order_pb2_grpc.OrderServiceStub, "GetOrder", order_pb2.GetOrderRequest(order_id=order.order_id)
+        )
+        return bool(found.order.state == order_pb2.ORDER_STATE_CLOSED)
+
+    await eventually(closed)
+    return statement_pb2.CloseStatementRequest(
+        request_id=new_id(),
+        party_kind=supplier_pb2.PARTY_KIND_SUPPLIER,
+        party_id=name,
+        to_day=(YESTERDAY - timedelta(days=1)).date().isoformat(),
+    )
+
+
+@calls("StatementService.CloseStatement")
+async def close_statement(shop: Shop) -> Valid:
+    request = await payable(shop)
+    return Valid(request=request, other=changed(request, party_id="florist"))
+
+
+@calls("StatementService.RecordPayout")
+async def record_payout(shop: Shop) -> Valid:
+    closed = await shop.call(statement_pb2_grpc.StatementServiceStub, "CloseStatement", await payable(shop))
+    assert closed.statement.payable_minor == 1_000
+    request = statement_pb2.RecordPayoutRequest(
+        request_id=new_id(),
+        statement_id=closed.statement.statement_id,
+        payout_state=statement_pb2.PAYOUT_STATE_PAID,
+        reference="valid",
+    )
+    return Valid(request=request, other=changed(request, reference="other"))
 
 
 @calls("SettlementService.PublishSplitRule")

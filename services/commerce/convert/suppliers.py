@@ -114,7 +114,7 @@ def statement_reply(statement: Statement) -> supplier_pb2.GetStatementResponse:
         reversed_minor=statement.reversed_minor,
         sum_minor=statement.earned_minor - statement.reversed_minor,
         currency_code=statement.currency_code,
-        entries=[_entry(entry) for entry in statement.entries],
+        entries=[entry_message(entry) for entry in statement.entries],
     )
 
 
@@ -173,7 +173,8 @@ def _parcel(order: SupplierOrder, parcel: Parcel) -> supplier_pb2.Parcel:
     return message
 
 
-def _entry(entry: StatementEntry) -> supplier_pb2.SplitEntry:
+def entry_message(entry: StatementEntry) -> supplier_pb2.SplitEntry:
+    """An entry of the settlement ledger."""
     return supplier_pb2.SplitEntry(
         entry_id=entry.entry_id,
         order_id=entry.mark.order_id,

@@ -4,12 +4,13 @@ DomainError
 ├── Invalid          SharesNotWhole, MoreThanAsked
 ├── NotAllowed       PriceNotYours
 ├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder,
-│                    UnknownParcel, UnknownException
+│                    UnknownParcel, UnknownException, UnknownParty, UnknownStatement
 ├── AlreadyExists    SaleNumberReused
 ├── Conflict         SaleRace
 └── Refused          OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
                      OrderNotPayable, OrderNotCancellable, OrderNotPaid, OrderGivenUp,
-                     SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits, ExceptionResolved
+                     SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits, ExceptionResolved,
+                     PeriodNotOver, PeriodClosed, PayoutNotDue, PayoutNotPaid
 """
 
 from collections.abc import Sequence
@@ -125,6 +126,26 @@ class UnknownException(Missing):
     def __init__(self, name: str) -> None:
         """Names the exception."""
         super().__init__(kind="exception", name=name)
+
+
+class UnknownParty(Missing):
+    """The party never had a share of anything."""
+
+    reason = "PARTY_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        """Names the party."""
+        super().__init__(kind="party", name=name)
+
+
+class UnknownStatement(Missing):
+    """No such statement, or it is another party's."""
+
+    reason = "STATEMENT_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        """Names the statement."""
+        super().__init__(kind="statement", name=name)
 
 
 class SaleNumberReused(AlreadyExists):
@@ -272,3 +293,39 @@ class ExceptionResolved(Refused):
             subject=f"exception/{exception_id}",
             metadata={"resolved_by": resolved_by},
         )
+
+
+class PeriodNotOver(Refused):
+    """A statement is closed when its last day is over."""
+
+    reason = "PERIOD_NOT_OVER"
+
+    def __init__(self, to_day: str) -> None:
+        """Names the day."""
+        super().__init__(f"{to_day} is not over; close it after its end", subject=f"day/{to_day}")
+
+
+class PeriodClosed(Refused):
+    """A later day was closed before."""
+
+    reason = "PERIOD_CLOSED"
+
+    def __init__(self, *, closed_to_day: str) -> None:
+        """Names the day up to which the party's statements are closed."""
+        super().__init__(
+            f"statements are closed up to {closed_to_day}; the next one ends later",
+            subject=f"day/{closed_to_day}",
+            metadata={"closed_to_day": closed_to_day},
+        )
+
+
+class PayoutNotDue(Refused):
+    """There is nothing to pay, or it is paid."""
+
+    reason = "PAYOUT_NOT_DUE"
+
+
+class PayoutNotPaid(Refused):
+    """Only what was paid is returned."""
+
+    reason = "PAYOUT_NOT_PAID"

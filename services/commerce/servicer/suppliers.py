@@ -163,22 +163,24 @@ class SettlementServicer:
             party=PartyKind(request.party_kind),
             party_id=request.party_id,
             days=(request.from_day, request.to_day),
-            after=_mark(request.page_token),
+            after=mark_of(request.page_token),
             limit=limit,
         )
         reply = convert.statement_reply(found)
         if len(found.entries) == limit:
-            reply.next_page_token = _token(found.entries[-1].mark)
+            reply.next_page_token = token_of(found.entries[-1].mark)
         return reply
 
 
-def _token(mark: StatementMark) -> str:
+def token_of(mark: StatementMark) -> str:
+    """The token of the page after an entry."""
     return token_after(
         f"{mark.occurred_at.isoformat()} {mark.order_id} {mark.refund_no} {mark.line_no} {mark.entry_no}"
     )
 
 
-def _mark(token: str) -> StatementMark | None:
+def mark_of(token: str) -> StatementMark | None:
+    """Where the page begins that a token names; None: the first. Raises Invalid for a token that we did not make."""
     key = key_of(token)
     if not key:
         return None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from services.commerce.domain.orders import Tender
 from services.commerce.domain.splits import PartyKind, SplitEntry, SplitRule, SplitShare
@@ -249,27 +250,27 @@ async def page(
         after.entry_no if after else 0,
         limit,
     )
-    return tuple(
-        StatementEntry(
-            entry_id=derive_id(
-                "split", row["order_id"], str(row["refund_no"]), str(row["line_no"]), str(row["entry_no"])
-            ),
-            line_id=row["line_id"],
-            refund_id=row["refund_id"],
-            amount_minor=row["amount_minor"],
-            tenders=tuple(
-                (Tender(tender), part)
-                for tender, part in zip(row["tenders"] or (), row["tenders_minor"] or (), strict=False)
-                if part
-            ),
-            rule_version=row["rule_version"],
-            mark=StatementMark(
-                occurred_at=row["occurred_at"],
-                order_id=row["order_id"],
-                refund_no=row["refund_no"],
-                line_no=row["line_no"],
-                entry_no=row["entry_no"],
-            ),
-        )
-        for row in rows
+    return tuple(entry_of(row) for row in rows)
+
+
+def entry_of(row: Any) -> StatementEntry:
+    """A row of a party's entries, with the tenders of its order."""
+    return StatementEntry(
+        entry_id=derive_id("split", row["order_id"], str(row["refund_no"]), str(row["line_no"]), str(row["entry_no"])),
+        line_id=row["line_id"],
+        refund_id=row["refund_id"],
+        amount_minor=row["amount_minor"],
+        tenders=tuple(
+            (Tender(tender), part)
+            for tender, part in zip(row["tenders"] or (), row["tenders_minor"] or (), strict=False)
+            if part
+        ),
+        rule_version=row["rule_version"],
+        mark=StatementMark(
+            occurred_at=row["occurred_at"],
+            order_id=row["order_id"],
+            refund_no=row["refund_no"],
+            line_no=row["line_no"],
+            entry_no=row["entry_no"],
+        ),
     )

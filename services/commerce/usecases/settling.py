@@ -57,11 +57,8 @@ async def statement(
 
     Raises NotAllowed for a supplier's or store's statement that is not the caller's, Invalid for a day that is none.
     """
-    if party is PartyKind.SUPPLIER or call.actor.supplier_id:
-        call.actor.check_supplier(party_id if party is PartyKind.SUPPLIER else "")
-    if party is PartyKind.STORE or call.actor.store_id:
-        call.actor.check_store(party_id if party is PartyKind.STORE else "")
-    first, last = _day(days[0], field="from_day"), _day(days[1], field="to_day")
+    check_own_party(call, party, party_id)
+    first, last = day_of(days[0], field="from_day"), day_of(days[1], field="to_day")
     period = Period(
         since=start_of_day(first, call.time_zone) if first else None,
         until=end_of_day(last, call.time_zone) if last else None,
@@ -83,7 +80,16 @@ async def statement(
     )
 
 
-def _day(text: str, *, field: str) -> date | None:
+def check_own_party(call: Call, party: PartyKind, party_id: str) -> None:
+    """Raises NotAllowed where a caller that is bound to a supplier or store asks for another party."""
+    if party is PartyKind.SUPPLIER or call.actor.supplier_id:
+        call.actor.check_supplier(party_id if party is PartyKind.SUPPLIER else "")
+    if party is PartyKind.STORE or call.actor.store_id:
+        call.actor.check_store(party_id if party is PartyKind.STORE else "")
+
+
+def day_of(text: str, *, field: str) -> date | None:
+    """A day as the contract has it; None where there is none. Raises Invalid for a day that is none."""
     if not text:
         return None
     try:

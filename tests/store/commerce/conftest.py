@@ -13,6 +13,7 @@ from services.commerce.convert import events
 from services.commerce.servicer.catalogue import CatalogueServicer
 from services.commerce.servicer.orders import OrderServicer
 from services.commerce.servicer.pos import PosServicer
+from services.commerce.servicer.statements import StatementServicer
 from services.commerce.servicer.stock import StockServicer
 from services.commerce.servicer.suppliers import SettlementServicer, SupplierServicer
 from services.commerce.store import audit as audit_store
@@ -136,6 +137,10 @@ class Brand:
     @property
     def settlement(self) -> SettlementServicer:
         return SettlementServicer(shop=self.shop)
+
+    @property
+    def statements(self) -> StatementServicer:
+        return StatementServicer(shop=self.shop)
 
     def call(
         self,

@@ -1,6 +1,7 @@
 """The migrated schema: what tables.py says, who may do what; and an audit that each shifted cent turns red."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -15,9 +16,10 @@ from services.commerce.store import audit
 from services.runtime.consumer import Event
 from services.runtime.database import EVERY_TENANT, Connection, raw
 from services.runtime.ids import MemberId, new_id
-from siyu.commerce.v1 import order_pb2
+from siyu.commerce.v1 import order_pb2, statement_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, Databases, line, with_supplier
+from tests.store.commerce.test_suppliers import accept, deliver, ship
 
 
 @pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
@@ -159,6 +161,23 @@ async def test_a_tenants_clock_is_followed(brand: Brand) -> None:
 # --- the audit ---
 
 
+async def with_a_statement(brand: Brand) -> None:
+    """A second order that is delivered, closed and on a statement; the first stays as it is."""
+    basket = brand.basket(line("1", "ROSE", 1, 1000))
+    order = (await brand.sell(brand.sale(basket, at=NOON - timedelta(days=9)))).order
+    await brand.fulfil()
+    (theirs,) = [each for each in await brand.supplier_orders() if each.order_id == order.order_id]
+    await accept(brand, theirs, {})
+    (parcel,) = (await ship(brand, theirs, {})).parcels
+    await deliver(brand, theirs, parcel.parcel_no)
+    await brand.sweep()
+    request = statement_pb2.CloseStatementRequest(
+        request_id=new_id(), party_kind=1, party_id="florist", to_day=(NOON - timedelta(days=1)).date().isoformat()
+    )
+    reply = await brand.statements.close_statement(request, brand.office())
+    assert reply.statement.line_count == 1
+
+
 @pytest.mark.parametrize(
     ("statement", "checks"),
     [
@@ -214,14 +233,38 @@ async def test_a_tenants_clock_is_followed(brand: Brand) -> None:
             id="a supplier that nobody timed out",
         ),
         pytest.param(
-            "UPDATE supplier_order_lines SET rerouted_quantity = 1 WHERE tenant_id = $1::uuid",
+            "UPDATE supplier_order_lines SET rerouted_quantity = 1 WHERE tenant_id = $1::uuid AND shipped_quantity = 0",
             ["commerce.rerouted_units_are_asked_for", "commerce.supplier_lines_are_asked_for"],
             id="a unit that was handed to nobody",
         ),
         pytest.param(
-            "UPDATE supplier_order_lines SET refunded_quantity = quantity WHERE tenant_id = $1::uuid",
+            "UPDATE supplier_order_lines SET refunded_quantity = quantity"
+            " WHERE tenant_id = $1::uuid AND shipped_quantity = 0",
             ["commerce.suppliers_are_paid_for_their_units", "commerce.rerouted_units_are_asked_for"],
             id="a supplier that is paid for nothing",
+        ),
+        pytest.param(
+            "UPDATE settlement_accounts SET carried_minor = carried_minor - 1 WHERE tenant_id = $1::uuid",
+            ["commerce.statements_carry_on"],
+            id="a cent of debt that nobody owes",
+        ),
+        pytest.param(
+            "UPDATE orders SET closes_at = closes_at + interval '9 days' WHERE tenant_id = $1::uuid AND state = 5",
+            ["commerce.statements_wait_for_the_window"],
+            id="a share that was paid before the window was over",
+        ),
+        pytest.param(
+            "INSERT INTO statement_lines SELECT e.tenant_id, e.order_id, e.refund_no, e.line_no, e.entry_no,"
+            " s.statement_id, true FROM settlement_entries AS e CROSS JOIN statements AS s"
+            " WHERE e.tenant_id = $1::uuid AND s.tenant_id = $1::uuid AND e.party_kind = 0",
+            ["commerce.statements_sum_to_their_lines", "commerce.statements_wait_for_the_window"],
+            id="somebody else's entry on a statement",
+        ),
+        pytest.param(
+            "INSERT INTO payouts SELECT tenant_id, statement_id, 1, 4, 'R-1', 'erp', now() FROM statements"
+            " WHERE tenant_id = $1::uuid",
+            ["commerce.payouts_take_turns"],
+            id="a return of what was never paid",
         ),
         pytest.param(
             "UPDATE supplier_orders SET state = 8 WHERE tenant_id = $1::uuid",
@@ -242,6 +285,7 @@ async def test_the_audit_turns_red(brand: Brand, statement: str, checks: Sequenc
     order = (await brand.sell(brand.sale(basket))).order
     await brand.fulfil()
     await brand.refund(order.order_id, {"2": 1})
+    await with_a_statement(brand)
     await brand.audited()
 
     async def tamper(connection: Connection) -> None:
