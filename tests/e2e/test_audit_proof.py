@@ -240,14 +240,25 @@ FAULTS = {
         "UPDATE commerce.settlement_entries SET amount_minor = amount_minor + 1 "
         "WHERE tenant_id = $1 AND order_id = '{full}' AND refund_no = 0 AND party_kind = 1",
         tables="commerce.settlement_entries",
-        red="commerce.settlement_sums_to_zero; commerce.settlement_follows_its_rule",
+        red="commerce.settlement_sums_to_zero; commerce.settlement_follows_its_rule; "
+        "commerce.settlement_is_divided_over_payments",
         alone=True,
     ),
     "a cent from the brand to the supplier, with every sum whole": fault(
-        "UPDATE commerce.settlement_entries SET amount_minor = amount_minor + CASE party_kind WHEN 1 THEN 1 ELSE -1 END"
+        "UPDATE commerce.settlement_entries"
+        " SET amount_minor = amount_minor + CASE party_kind WHEN 1 THEN 1 ELSE -1 END,"
+        " tenders_minor[1] = tenders_minor[1] + CASE party_kind WHEN 1 THEN 1 ELSE -1 END"
         " WHERE tenant_id = $1 AND order_id = '{full}' AND refund_no = 0 AND party_kind IN (1, 2)",
         tables="commerce.settlement_entries",
         red="commerce.settlement_follows_its_rule",
+        alone=True,
+    ),
+    "a cent of one payment in another": fault(
+        "UPDATE commerce.settlement_entries"
+        " SET tenders_minor[1] = tenders_minor[1] + 1, tenders_minor[2] = tenders_minor[2] - 1"
+        " WHERE tenant_id = $1 AND order_id = '{full}' AND refund_no = 0 AND party_kind = 1",
+        tables="commerce.settlement_entries",
+        red="commerce.settlement_is_divided_over_payments",
         alone=True,
     ),
     "a cent of a discount, with every sum whole": fault(
