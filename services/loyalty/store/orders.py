@@ -14,7 +14,7 @@ OFFLINE_HOLD = "offline:"
 _SURVIVORS = (
     "SELECT alias_id::text, member_id::text FROM aliases WHERE tenant_id = $1::uuid AND alias_id = ANY($2::uuid[])"
 )
-_ENTER = "SELECT owing FROM enter($1::uuid, $2, $4, $3::uuid[])"
+_ENTER = "SELECT members::text[], owing FROM enter($1::uuid, $2, $4, $3::uuid[])"
 _KNOWN = "SELECT order_id::text FROM orders WHERE tenant_id = $1::uuid AND order_id = ANY($2::uuid[])"
 _LOCK_ORDERS = """
     SELECT order_id::text, member_id::text, point_currency, store_id, occurred_at, sold_on, programme_version,
@@ -90,16 +90,20 @@ async def survivors(connection: Connection, tenant_id: str, member_ids: Sequence
     return dict(rows)
 
 
-async def enter(connection: Connection, tenant_id: str, now: datetime, accounts: Sequence[tuple[str, str]]) -> bool:
-    """Locks the (member, currency) accounts in one order and posts what is due; whether one of them has debt."""
+async def enter(
+    connection: Connection, tenant_id: str, now: datetime, accounts: Sequence[tuple[str, str]]
+) -> tuple[dict[tuple[str, str], str], bool]:
+    """Locks the (member, currency) accounts in one order and posts what is due.
+
+    Returns whose account each of them is now (a merge may have committed while we waited), and whether one has debt.
+    """
     ordered = sorted(set(accounts))
     if not ordered:
-        return False
-    return bool(
-        await raw(connection).fetchval(
-            _ENTER, tenant_id, now, [member for member, _ in ordered], [currency for _, currency in ordered]
-        )
+        return {}, False
+    members, owing = await raw(connection).fetchrow(
+        _ENTER, tenant_id, now, [member for member, _ in ordered], [currency for _, currency in ordered]
     )
+    return dict(zip(ordered, members, strict=True)), bool(owing)
 
 
 async def known(connection: Connection, tenant_id: str, order_ids: Sequence[str]) -> set[str]:

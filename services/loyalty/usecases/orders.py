@@ -118,8 +118,9 @@ class OrderPosting:
                 await self._refund(connection, call, book, refunds)
 
     async def _pay(self, connection: Connection, call: Call, book: _Book, told: Sequence[PaidOrder]) -> None:
-        accounts = [Account(order.member_id, order.point_currency) for order in told]
-        owing = await orders.enter(connection, call.tenant_id, call.now, accounts)
+        entered, owing = await orders.enter(connection, call.tenant_id, call.now, [_account(order) for order in told])
+        told = [replace(order, member_id=entered[_account(order)]) for order in told]
+        accounts = [_account(order) for order in told]
         known = await orders.known(connection, call.tenant_id, [order.order_id for order in told])
         paid = list({order.order_id: order for order in told if order.order_id not in known}.values())
         ranks = await self._ranks(connection, call, book, accounts)
@@ -217,6 +218,9 @@ class OrderPosting:
 
     async def _refund(self, connection: Connection, call: Call, book: _Book, told: Sequence[Refund]) -> None:
         held = await orders.lock(connection, call.tenant_id, [refund.order_id for refund in told])
+        known = [_account(refund) for refund in told if refund.order_id in held]
+        entered, _ = await orders.enter(connection, call.tenant_id, call.now, known)
+        told = [replace(refund, member_id=entered.get(_account(refund), refund.member_id)) for refund in told]
         inverses: list[tuple[Inverse, Refund]] = []
         days: dict[Day, Counters] = defaultdict(Counters)
         debt_allowed: list[bool] = []
@@ -262,6 +266,10 @@ class OrderPosting:
     async def _tell(self, connection: Connection, call: Call, events: Sequence[LoyaltyEvent]) -> None:
         for start in range(0, len(events), 1000):
             await self.outbox.append(connection, call, *events[start : start + 1000])
+
+
+def _account(fact: Fact) -> Account:
+    return Account(fact.member_id, fact.point_currency)
 
 
 def waves(facts: Sequence[Fact]) -> list[list[Fact]]:

@@ -81,8 +81,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Makes `p_alias` another name of `p_survivor`. Returns the currencies in which something was there to move; none if the
--- merge was known.
+-- Makes `p_alias` another name of `p_survivor`. Returns the currencies whose accounts it united; none if the merge was
+-- known.
 CREATE FUNCTION merge_members(p_tenant uuid, p_now timestamptz, p_merge uuid, p_survivor uuid, p_alias uuid)
 RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -90,6 +90,11 @@ DECLARE
     v_currency text;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
+    -- whoever makes the alias's first account at this moment is waited for, or waits for us and finds it merged
+    INSERT INTO accounts (tenant_id, member_id, point_currency)
+    SELECT DISTINCT p_tenant, p_alias, point_currency FROM programmes WHERE tenant_id = p_tenant
+    ORDER BY point_currency
+    ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING;
     SELECT array_agg(point_currency ORDER BY point_currency) INTO v_currencies
     FROM accounts WHERE tenant_id = p_tenant AND member_id = p_alias AND merged_into IS NULL;
     FOREACH v_currency IN ARRAY coalesce(v_currencies, '{}') LOOP
