@@ -9,7 +9,9 @@ from services.loyalty.domain.orders import AccruedOrder, Inverse
 from services.runtime.database import Connection, raw
 
 OFFLINE_HOLD = "offline:"
-"""The name of the hold that an off-line sale's burn is kept under, before the order's id."""
+"""The name of the hold that an off-line sale's burn is kept under, before the order's id; it is no client's."""
+SELLER = "service:commerce"
+"""Who holds points for an order."""
 
 _SURVIVORS = (
     "SELECT alias_id::text, member_id::text FROM aliases WHERE tenant_id = $1::uuid AND alias_id = ANY($2::uuid[])"
@@ -48,7 +50,7 @@ _BURN = """
 """
 _REFUND = """
     SELECT shortfalls
-    FROM refund_points($1::uuid, $2, $3::uuid[], $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::uuid[], $14)
+    FROM refund_points($1::uuid, $2, $3::uuid[], $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::uuid[], $15)
 """
 
 
@@ -236,6 +238,7 @@ async def refund(
         [reason for _, _, reason in refunds],
         list(debt_allowed),
         [give[0] for give in gives],
+        ["" if give[1].startswith(OFFLINE_HOLD) else SELLER for give in gives],
         [give[1] for give in gives],
         [give[2] for give in gives],
         [take[0] for take in takes],

@@ -15,6 +15,7 @@ from services.loyalty.domain.programme import EarnRule, ExpiryClass, Programme, 
 from services.loyalty.domain.requests import GrantAsked, HoldAsked, ResolveAsked
 from services.loyalty.store import audit as audit_store
 from services.loyalty.store import programmes
+from services.loyalty.store.orders import SELLER
 from services.loyalty.usecases.members import MemberFollowing
 from services.loyalty.usecases.orders import OrderPosting
 from services.loyalty.usecases.points import PointsDesk, batchers
@@ -171,7 +172,7 @@ class House:
             self.call(),
             replace(
                 HoldAsked(
-                    client_id="till-1",
+                    client_id=SELLER,
                     request_id=new_id(),
                     fingerprint=b"hold",
                     hold_id=hold_id or new_id(),
@@ -193,7 +194,7 @@ class House:
             self.call(),
             replace(
                 ResolveAsked(
-                    client_id="till-1",
+                    client_id=SELLER,
                     request_id=new_id(),
                     fingerprint=b"resolve",
                     hold_id=hold_id,

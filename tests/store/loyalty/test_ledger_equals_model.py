@@ -197,10 +197,10 @@ class Ledger:
 
     async def refund(self, now: datetime, rows: list[tuple[Any, ...]]) -> list[int]:
         """Refunds: (member, gives, takes, debt allowed). Returns shortfalls."""
-        gives = [(i, *give) for i, row in enumerate(rows, 1) for give in row[1]]
+        gives = [(i, "client", *give) for i, row in enumerate(rows, 1) for give in row[1]]
         takes = [(i, *take) for i, row in enumerate(rows, 1) for take in row[2]]
         row = await self.connection.fetchrow(
-            "SELECT * FROM refund_points($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            "SELECT * FROM refund_points($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             self.tenant_id,
             now,
             [row[0] for row in rows],
@@ -209,8 +209,8 @@ class Ledger:
             [None] * len(rows),
             ["refund"] * len(rows),
             [row[3] for row in rows],
-            *(list(column) for column in _columns(gives)),
-            *(list(column) for column in _columns(takes)),
+            *(list(column) for column in _columns(gives, 4)),
+            *(list(column) for column in _columns(takes, 3)),
         )
         return list(row["shortfalls"])
 
@@ -226,8 +226,8 @@ class Ledger:
         return list(zip(*(row[name] for name in row.keys()), strict=True))  # noqa: SIM118 -- a record, not a dict
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> Iterator[Iterable[Any]]:
-    return iter(zip(*rows, strict=True)) if rows else iter(((), (), ()))
+def _columns(rows: list[tuple[Any, ...]], width: int) -> Iterator[Iterable[Any]]:
+    return iter(zip(*rows, strict=True)) if rows else iter([()] * width)
 
 
 def _expected(model: PointsModel) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.loyalty.domain.points import HoldState
+from services.loyalty.store.orders import SELLER
 from services.loyalty.usecases.members import MergedMembers
 from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
@@ -332,6 +333,21 @@ async def test_a_merge_moves_everything(house: House) -> None:
     assert await house.balance(survivor) == (105, 0, 0, 0)
     await house.hold(alias, 105, "h2")
     assert await house.balance(survivor) == (0, 0, 105, 0)
+    assert await house.audit() == {}
+
+
+async def test_an_order_gives_back_what_was_held_for_it(house: House) -> None:
+    """A hold's name is its client's: another client's hold of the same name is another hold."""
+    buyer, other = new_id(), new_id()
+    await house.grant(buyer, 100)
+    await house.grant(other, 100)
+    for member, points, client_id in ((buyer, 50, SELLER), (other, 70, "till-2")):
+        await house.hold(member, points, "sale", client_id=client_id)
+        await house.resolve("sale", client_id=client_id)
+    order = await house.pay(buyer, 1_000, burnt_points=50, hold_id="sale")
+    await house.refund(order, ("0", 1, 50))
+    assert await house.balance(buyer) == (100, 0, 0, 0)
+    assert await house.balance(other) == (30, 0, 0, 0)
     assert await house.audit() == {}
 
 

@@ -1,12 +1,12 @@
 -- Refunds of sales: each gives back what the sale burnt, then takes back what it earned.
 
--- `p_gives`/`p_takes` name the item (from 1) of each hold and earning. Accounts are entered here. A hold is named
--- without its client, since the sale's event tells only its name. Returns, item by item, the shortfall of the take-back
--- (debt forbidden), what is available and the account's version.
+-- `p_gives`/`p_takes` name the item (from 1) of each hold and earning. Accounts are entered here. A hold is its client's:
+-- another client may have one of the same name. Returns, item by item, the shortfall of the take-back (debt forbidden),
+-- what is available and the account's version.
 CREATE FUNCTION refund_points(
     p_tenant uuid, p_now timestamptz, p_members uuid[], p_currencies text[], p_occurred timestamptz[], p_orders text[],
     p_reasons text[], p_debt_allowed boolean[],
-    p_gives integer[], p_give_holds text[], p_give_points bigint[],
+    p_gives integer[], p_give_clients text[], p_give_holds text[], p_give_points bigint[],
     p_takes integer[], p_take_earnings uuid[], p_take_points bigint[],
     OUT shortfalls bigint[], OUT available bigint[], OUT versions bigint[]
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
@@ -26,12 +26,13 @@ BEGIN
         w := ROW(p_tenant, v_members[i], p_currencies[i], p_occurred[i], p_orders[i], p_reasons[i], NULL, NULL);
         shortfalls[i] := 0;
         WHILE p_gives[g] = i LOOP
-            SELECT client_id, debt_class_no, draw_members, draw_classes, draw_points INTO STRICT h
-            FROM holds WHERE tenant_id = p_tenant AND hold_id = p_give_holds[g] AND state = 2;
+            SELECT debt_class_no, draw_members, draw_classes, draw_points INTO STRICT h
+            FROM holds
+            WHERE tenant_id = p_tenant AND hold_id = p_give_holds[g] AND client_id = p_give_clients[g] AND state = 2;
             d := put_back(w, 7::smallint, 12::smallint, p_give_points[g], h.debt_class_no,
                           h.draw_members, h.draw_classes, h.draw_points);
             UPDATE holds SET draw_members = d.members, draw_classes = d.classes, draw_points = d.points
-            WHERE tenant_id = p_tenant AND hold_id = p_give_holds[g] AND client_id = h.client_id;
+            WHERE tenant_id = p_tenant AND hold_id = p_give_holds[g] AND client_id = p_give_clients[g];
             g := g + 1;
         END LOOP;
         WHILE p_takes[t] = i LOOP
