@@ -101,7 +101,7 @@ async def start_accrual(context: Context) -> Started:
 
 async def start_members(context: Context) -> Started:
     """Follows identity's tenants and merges."""
-    queue = MembersQueue(following=MemberFollowing())
+    queue = MembersQueue(following=MemberFollowing(outbox=_outbox(context)))
     return _consume(context, producer="identity", queue="members", handler=queue.handle)
 
 

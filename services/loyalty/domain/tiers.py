@@ -1,10 +1,13 @@
 """Tiers: upgraded at once, downgraded only when the period that they were earned for is over."""
 
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 from services.loyalty.domain.programme import Programme, Tier
 from services.runtime.clock import end_of_day, local_day
+
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +129,29 @@ def after_period(
         from_tier_id=standing.tier_id, to_tier_id=tier_id, changed_at=now, why=f"not kept with {_said(counters)}"
     )
     return Standing(tier_id=tier_id, since=now, until=until_next, version=standing.version + 1), change
+
+
+def after_merge(
+    programme: Programme, own: Standing, other: Standing, counters: Counters, *, now: datetime, time_zone: str
+) -> tuple[Standing, Change | None]:
+    """The survivor's standing: the higher of both, of equals the longer, and an upgrade at once by what both count.
+
+    Versions go on from the survivor's, whose history it is.
+    """
+    best = max(own, other, key=lambda each: (_rank(programme, each.tier_id), each.until or _LONG_AGO))
+    after = replace(best, version=own.version)
+    raised, upgrade = after_activity(programme, after, counters, now=now, time_zone=time_zone)
+    if upgrade is not None:
+        after = raised
+    if _rank(programme, after.tier_id) == _rank(programme, own.tier_id):
+        return after, None
+    change = Change(
+        from_tier_id=own.tier_id,
+        to_tier_id=after.tier_id,
+        changed_at=now,
+        why=f"merged with a member of {other.tier_id}, together {_said(counters)}",
+    )
+    return replace(after, version=own.version + 1), change
 
 
 def next_tier(programme: Programme, standing: Standing) -> Tier | None:

@@ -98,6 +98,7 @@ _MERGE_DAYS = """
     ON CONFLICT (tenant_id, member_id, point_currency, day)
     DO UPDATE SET amount_minor = d.amount_minor + excluded.amount_minor, orders = d.orders + excluded.orders,
                   activity = d.activity + excluded.activity
+    RETURNING d.point_currency
 """
 _DROP_STANDING = """
     DELETE FROM member_tiers WHERE tenant_id = $1::uuid AND member_id = $2::uuid
@@ -184,12 +185,13 @@ async def due(connection: Connection, tenant_id: str, now: datetime, *, limit: i
     return {Account(row[0], row[1]): _standing(row) for row in rows}
 
 
-async def merge(connection: Connection, tenant_id: str, *, alias_id: str, member_id: str) -> dict[str, Standing]:
-    """Adds the alias's buckets to the survivor's; the alias's standings by currency, which are no more."""
+async def merge(connection: Connection, tenant_id: str, *, alias_id: str, member_id: str) -> dict[str, Standing | None]:
+    """Adds the alias's buckets to the survivor's. Returns the currencies that this concerns, each with the alias's
+    standing, which is no more; None for the lowest."""
     driver = raw(connection)
-    await driver.execute(_MERGE_DAYS, tenant_id, alias_id, member_id)
-    rows = await driver.fetch(_DROP_STANDING, tenant_id, alias_id)
-    return {row[1]: _standing(row) for row in rows}
+    moved = await driver.fetch(_MERGE_DAYS, tenant_id, alias_id, member_id)
+    dropped = await driver.fetch(_DROP_STANDING, tenant_id, alias_id)
+    return dict.fromkeys(sorted(row[0] for row in moved)) | {row[1]: _standing(row) for row in dropped}
 
 
 async def _change_days(connection: Connection, tenant_id: str, days: Mapping[Day, Counters], statement: str) -> None:

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.loyalty.domain import tiers as tier_rules
-from services.loyalty.domain.programme import Programme, in_force
+from services.loyalty.domain.events import LoyaltyEvent
+from services.loyalty.domain.programme import in_force
 from services.loyalty.domain.tiers import Standing
 from services.loyalty.store import members, programmes, tiers
 from services.loyalty.store.tiers import Account
+from services.loyalty.usecases.tiers import tier_changed
 from services.runtime import tenants
 from services.runtime.call import Call
 from services.runtime.database import Connection
+from services.runtime.outbox import Outbox
 from services.runtime.tenants import Tenant
 
 
@@ -26,9 +29,11 @@ class MergedMembers:
 Told = Tenant | MergedMembers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberFollowing:
     """Keeps loyalty in step with identity."""
+
+    outbox: Outbox[LoyaltyEvent]
 
     async def follow(self, connection: Connection, call: Call, told: Sequence[Told]) -> None:
         """Applies what identity told, in its order."""
@@ -47,26 +52,27 @@ class MemberFollowing:
             member_id=merge.member_id,
             alias_id=merge.alias_id,
         )
-        dropped = await tiers.merge(connection, call.tenant_id, alias_id=merge.alias_id, member_id=merge.member_id)
-        kept: dict[Account, Standing] = {}
-        for point_currency, standing in dropped.items():
-            version = in_force(await programmes.versions(connection, call.tenant_id, point_currency), call.now)
-            if version is not None:
-                account = Account(merge.member_id, point_currency)
-                own = (await tiers.standings(connection, call.tenant_id, [account])).get(account)
-                kept[account] = better(version.programme, own, standing)
-        await tiers.store(connection, call.tenant_id, kept, [])
+        concerned = await tiers.merge(connection, call.tenant_id, alias_id=merge.alias_id, member_id=merge.member_id)
+        for point_currency, standing in concerned.items():
+            await self._unite(connection, call, Account(merge.member_id, point_currency), standing)
 
-
-def better(programme: Programme, own: Standing | None, other: Standing) -> Standing:
-    """The higher of two standings for the survivor; of equal ones the longer. Its version stays the survivor's."""
-    if own is None:
-        return other
-
-    def rank(standing: Standing) -> tuple[int, float]:
-        tier = tier_rules.tier_of(programme, standing)
-        until = standing.until.timestamp() if standing.until else 0.0
-        return (programme.tiers.index(tier) if tier else 0, until)
-
-    best = max(own, other, key=rank)
-    return Standing(tier_id=best.tier_id, since=best.since, until=best.until, version=max(own.version, other.version))
+    async def _unite(self, connection: Connection, call: Call, account: Account, other: Standing | None) -> None:
+        """Gives the survivor the tier that both have or reach together."""
+        versions = await programmes.versions(connection, call.tenant_id, account.point_currency)
+        version = in_force(versions, call.now)
+        if version is None or not version.programme.tiers:
+            return
+        window = tier_rules.window_at(version.programme, call.now, call.time_zone)
+        lowest = tier_rules.lowest(version.programme)
+        after, change = tier_rules.after_merge(
+            version.programme,
+            (await tiers.standings(connection, call.tenant_id, [account])).get(account, lowest),
+            other or lowest,
+            (await tiers.counters(connection, call.tenant_id, {account: window}))[account],
+            now=call.now,
+            time_zone=call.time_zone,
+        )
+        if after.since is not None:
+            changes = [] if change is None else [(account, after.version, change)]
+            await tiers.store(connection, call.tenant_id, {account: after}, changes)
+            await self.outbox.append(connection, call, *(tier_changed(*each) for each in changes))

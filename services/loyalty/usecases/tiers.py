@@ -99,11 +99,12 @@ class TierEnding:
             if change is not None:
                 changes.append((account, after.version, change))
         await tiers.store(connection, call.tenant_id, moved, changes)
-        await self.outbox.append(connection, call, *(_changed(*each) for each in changes))
+        await self.outbox.append(connection, call, *(tier_changed(*each) for each in changes))
         return len(due)
 
 
-def _changed(account: Account, version: int, change: Change) -> LoyaltyEvent:
+def tier_changed(account: Account, version: int, change: Change) -> LoyaltyEvent:
+    """What the others are told of a change."""
     at: datetime = change.changed_at
     return TierChanged(
         member_id=account.member_id,

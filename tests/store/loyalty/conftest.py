@@ -16,7 +16,7 @@ from services.loyalty.domain.requests import GrantAsked, HoldAsked, ResolveAsked
 from services.loyalty.store import audit as audit_store
 from services.loyalty.store import programmes
 from services.loyalty.store.orders import SELLER
-from services.loyalty.usecases.members import MemberFollowing
+from services.loyalty.usecases.members import MemberFollowing, MergedMembers
 from services.loyalty.usecases.orders import OrderPosting
 from services.loyalty.usecases.points import PointsDesk, batchers
 from services.loyalty.usecases.programmes import ProgrammeBook
@@ -162,6 +162,12 @@ class House:
         call = self.call(client_id="loyalty.accrual")
         await self.database.run(self.tenant_id, lambda connection: self.posting.post(connection, call, facts))
 
+    async def merge(self, survivor: str, alias: str, *, merge_id: str = "") -> None:
+        """Follows a merge of members, as the queue does."""
+        call = self.call(client_id="loyalty.members")
+        merge = MergedMembers(merge_id=merge_id or new_id(), member_id=survivor, alias_id=alias)
+        await self.database.run(self.tenant_id, lambda connection: self.following.follow(connection, call, [merge]))
+
     async def grant(self, member_id: str, points: int, **asked: Any) -> Any:
         """A grant of points."""
         return await self.points.accrue(self.call(), grant(member_id, points, **asked))
@@ -261,7 +267,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
         clock=clock,
         points=PointsDesk(database=database, book=book, lanes=batches, partitions=4, event_part=convert.granted_part),
         posting=OrderPosting(outbox=outbox),
-        following=MemberFollowing(),
+        following=MemberFollowing(outbox=outbox),
         sweeper=Sweeper(database=system, tiers=TierEnding(outbox=outbox), clock=clock),
         tiers=TierDesk(database=database, book=book),
         audit_desk=AuditDesk(books=audit_store, database=system, clock=clock),

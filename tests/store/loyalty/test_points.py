@@ -9,7 +9,6 @@ import pytest
 
 from services.loyalty.domain.points import HoldState
 from services.loyalty.store.orders import SELLER
-from services.loyalty.usecases.members import MergedMembers
 from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
@@ -316,14 +315,9 @@ async def test_a_merge_moves_everything(house: House) -> None:
     await house.grant(survivor, 100)
     order = await house.pay(alias, 60_000)
     await house.hold(alias, 40, "h1")
-    merge = MergedMembers(merge_id=new_id(), member_id=survivor, alias_id=alias)
-
-    async def follow() -> None:
-        call = house.call()
-        await house.database.run(house.tenant_id, lambda connection: house.following.follow(connection, call, [merge]))
-
-    await follow()
-    await follow()
+    merge_id = new_id()
+    for _ in range(2):
+        await house.merge(survivor, alias, merge_id=merge_id)
     assert await house.balance(survivor) == await house.balance(alias) == (660, 0, 40, 0)
     assert await house.tier(survivor) == await house.tier(alias) == "silver"
     await house.resolve("h1", is_capture=False)
@@ -333,6 +327,24 @@ async def test_a_merge_moves_everything(house: House) -> None:
     assert await house.balance(survivor) == (105, 0, 0, 0)
     await house.hold(alias, 105, "h2")
     assert await house.balance(survivor) == (0, 0, 105, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_merge_raises_the_tier_that_both_reach_together(house: House) -> None:
+    """At once, in the survivor's history, with its reason; a tier that came with the other is a change as well."""
+    survivor, alias, gold = new_id(), new_id(), new_id()
+    await house.pay(survivor, 30_000)
+    await house.pay(alias, 30_000)
+    await house.pay(gold, 250_000)
+    assert await house.tier(survivor) == "base"
+    for other in (alias, gold):
+        await house.merge(survivor, other)
+    changes, _ = await house.tiers.changes(
+        house.call(), member_id=survivor, point_currency=CURRENCY, size=10, before=None
+    )
+    assert [(each.from_tier_id, each.to_tier_id) for each in changes] == [("silver", "gold"), ("base", "silver")]
+    assert "60000" in changes[1].why
+    assert await house.tier(survivor) == "gold"
     assert await house.audit() == {}
 
 

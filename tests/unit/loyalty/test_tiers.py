@@ -10,6 +10,7 @@ from services.loyalty.domain.tiers import (
     Standing,
     Window,
     after_activity,
+    after_merge,
     after_period,
     judged_window,
     lowest,
@@ -122,6 +123,42 @@ def test_the_end_of_a_period(has: str, step_down: bool, counters: Counters, gets
     assert (change is None) == (gets == has)
     # the lowest is never judged again
     assert (after.until is None) == (gets == "base")
+
+
+SOON, LATER = NOON + timedelta(days=9), NOON + timedelta(days=60)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "counters", "gets"),
+    [
+        pytest.param(("gold", SOON), ("silver", LATER), counted(), ("gold", SOON), id="the survivor's, if higher"),
+        pytest.param(("silver", SOON), ("gold", LATER), counted(), ("gold", LATER), id="the other's, if higher"),
+        pytest.param(("silver", SOON), ("silver", LATER), counted(700), ("silver", LATER), id="of equals the longer"),
+        pytest.param(
+            ("base", None),
+            ("base", None),
+            counted(500),
+            ("silver", datetime(2026, 7, 30, 16, tzinfo=UTC)),
+            id="what both reach together, at once",
+        ),
+        pytest.param(("base", None), ("base", None), counted(499), ("base", None), id="or not"),
+    ],
+)
+def test_a_merge_keeps_the_better_tier_and_tells_it(
+    own: tuple[str, datetime | None],
+    other: tuple[str, datetime | None],
+    counters: Counters,
+    gets: tuple[str, datetime | None],
+) -> None:
+    survivor = Standing(tier_id=own[0], since=NOON, until=own[1], version=4)
+    merged = Standing(tier_id=other[0], since=NOON, until=other[1], version=9)
+    after, change = after_merge(programme(), survivor, merged, counters, now=NOON, time_zone=SHANGHAI)
+    assert (after.tier_id, after.until) == gets
+    if gets[0] == own[0]:
+        assert (after.version, change) == (4, None)
+    else:
+        assert change is not None
+        assert (after.version, change.from_tier_id, change.to_tier_id) == (5, own[0], gets[0])
 
 
 def test_windows_are_brand_local_days() -> None:
