@@ -28,6 +28,16 @@ _BALANCES = """
     SELECT available, pending, held, debt, next_expiry, next_points
     FROM balances($1::uuid, $2, $3::uuid[], $4)
 """
+_TOLD = """
+    SELECT w.request_id, q.fingerprint, q.entry_id::text, q.available_points, q.repaid_points
+    FROM unnest($3::text[]) AS w(request_id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM point_requests AS r
+        WHERE r.tenant_id = $1::uuid AND r.client_id = $2 AND r.family = 'loyalty.accrue'
+          AND r.request_id = w.request_id
+        LIMIT 1
+    ) AS q
+"""
 _CLASS = "SELECT class_for($1::uuid, $2, $3, $4, $5)"
 
 
@@ -76,6 +86,14 @@ async def accrue(
         else Accrued(entry_ids[i], available[i], (repaid and repaid[i]) or 0)
         for i in range(len(grants))
     ]
+
+
+async def told(
+    connection: Connection, tenant_id: str, client_id: str, request_ids: Sequence[str]
+) -> dict[str, tuple[bytes, Accrued]]:
+    """What those of the grants were told that were posted before, by request id: fingerprint and verdict."""
+    rows = await raw(connection).fetch(_TOLD, tenant_id, client_id, sorted(set(request_ids)))
+    return {row[0]: (row[1], Accrued(row[2], row[3], row[4])) for row in rows}
 
 
 def _joined(grants: Sequence[Grant], *, partitions: int) -> list[bytes | None]:

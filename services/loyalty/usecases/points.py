@@ -6,7 +6,7 @@ from decimal import Decimal
 from functools import partial
 
 from services.loyalty.domain.accrual import Earned, earn
-from services.loyalty.domain.points import Accrued, Balance, Entry, Hold
+from services.loyalty.domain.points import Accrued, Balance, Entry, Hold, reused
 from services.loyalty.domain.requests import (
     BalanceAsked,
     Grant,
@@ -106,7 +106,14 @@ class PointsDesk:
 
     async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
         """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid."""
-        grant = self._grant(call, asked, await self.book.terms(call, asked))
+        try:
+            terms = await self.book.terms(call, asked)
+        except DomainError as refusal:
+            (verdict,) = await self._told(call, [(asked, refusal)])
+            if isinstance(verdict, DomainError):
+                raise verdict from refusal
+            return verdict
+        grant = self._grant(call, asked, terms)
         return await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
 
     async def accrue_many(self, call: Call, asked: Sequence[GrantAsked]) -> Verdicts:
@@ -114,6 +121,7 @@ class PointsDesk:
         verdicts: list[Accrued | DomainError | None] = [None] * len(asked)
         grants: list[Grant] = []
         places: list[int] = []
+        refused: list[tuple[int, DomainError]] = []
         known: dict[tuple[object, ...], GrantTerms | DomainError] = {}
         for i, ask in enumerate(asked):
             key = ask.shared
@@ -125,12 +133,16 @@ class PointsDesk:
                     terms = refusal
                 known[key] = terms
             if isinstance(terms, DomainError):
-                verdicts[i] = terms
+                refused.append((i, terms))
             else:
                 grants.append(self._grant(call, ask, terms))
                 places.append(i)
         if grants:
             for i, verdict in zip(places, await self._post(call, tuple(grants)), strict=True):
+                verdicts[i] = verdict
+        if refused:
+            told = await self._told(call, [(asked[i], refusal) for i, refusal in refused])
+            for (i, _), verdict in zip(refused, told, strict=True):
                 verdicts[i] = verdict
         return [verdict for verdict in verdicts if verdict is not None]
 
@@ -187,6 +199,19 @@ class PointsDesk:
         if len(found) <= limit:
             return found, None
         return found[:limit], (found[limit - 1].version, found[limit - 1].entry_id)
+
+    async def _told(self, call: Call, refused: Sequence[tuple[GrantAsked, DomainError]]) -> Verdicts:
+        """The first reply of those that were posted before the programme changed; the refusal of the others."""
+
+        async def work(connection: Connection) -> dict[str, tuple[bytes, Accrued]]:
+            return await ledger.told(connection, call.tenant_id, call.client_id, [ask.request_id for ask, _ in refused])
+
+        known = await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
+        verdicts: Verdicts = []
+        for ask, refusal in refused:
+            fingerprint, first = known.get(ask.request_id, (ask.fingerprint, refusal))
+            verdicts.append(first if fingerprint == ask.fingerprint else reused(ask.request_id))
+        return verdicts
 
     async def _post(self, call: Call, grants: Bundle) -> Verdicts:
         try:

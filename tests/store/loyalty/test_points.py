@@ -29,6 +29,26 @@ async def test_a_grant_is_posted_once(house: House) -> None:
     assert await house.audit() == {}
 
 
+async def test_the_first_reply_stands_whatever_the_programme_says_since(house: House) -> None:
+    """A request that was posted is answered as before, though its class is gone; a new one is refused."""
+    member = new_id()
+    first = await house.grant(member, 10, expiry_class="bonus", request_id="r1")
+    await house.advance(seconds=1)
+    await house.publish(
+        replace(PROGRAMME, expiry_classes=PROGRAMME.expiry_classes[:1], earn_rules=PROGRAMME.earn_rules[:1])
+    )
+    house.points.book.forget(house.tenant_id, CURRENCY)
+    asked = [grant(member, 10, expiry_class="bonus", request_id=name) for name in ("r1", "r2", "r1")]
+    asked[2] = asked[2]._replace(fingerprint=b"other")
+    assert await house.grant(member, 10, expiry_class="bonus", request_id="r1") == first
+    again, refused, reused = await house.points.accrue_many(house.call(), asked)
+    assert again == first
+    assert [verdict.reason for verdict in (refused, reused) if isinstance(verdict, DomainError)] == [
+        "EXPIRY_CLASS_NOT_FOUND",
+        "REQUEST_ID_REUSED",
+    ]
+
+
 async def test_a_storm_of_duplicates_posts_once(house: House) -> None:
     """Duplicates in one batch and over lanes share the verdict."""
     member = new_id()
