@@ -383,6 +383,33 @@ async def test_an_order_gives_back_what_was_held_for_it(house: House) -> None:
     assert await house.audit() == {}
 
 
+async def test_a_refund_that_comes_before_its_capture_is_a_refund(house: House) -> None:
+    """Payment is the pivot: what was held for a paid order is spent, whoever tells it first."""
+    member = new_id()
+    await house.grant(member, 100)
+    await house.hold(member, 60, "sale")
+    order = await house.pay(member, 1_000, burnt_points=60, hold_id="sale")
+    await house.refund(order, ("0", 1, 60))
+    assert await house.balance(member) == (100, 0, 0, 0)
+    with pytest.raises(DomainError) as refused:
+        await house.resolve("sale")
+    assert refused.value.reason == "HOLD_CAPTURED"
+    assert await house.audit() == {}
+
+
+async def test_a_refund_of_points_that_were_never_spent_gives_none_back(house: House) -> None:
+    """A hold that was lost before its capture gave its points back already; the queue must not wait at it for ever."""
+    member = new_id()
+    await house.grant(member, 100)
+    await house.hold(member, 60, "sale")
+    house.clock.advance(timedelta(hours=1))
+    assert await house.sweeper.sweep() == 1
+    order = await house.pay(member, 1_000, burnt_points=60, hold_id="sale")
+    await house.refund(order, ("0", 1, 60))
+    assert await house.balance(member) == (100, 0, 0, 0)
+    assert await house.audit() == {}
+
+
 async def test_two_lanes_never_overdraw(house: House) -> None:
     """100 parallel holds on points for 10 give exactly 10."""
     member = new_id()

@@ -26,9 +26,20 @@ BEGIN
         w := ROW(p_tenant, v_members[i], p_currencies[i], p_occurred[i], p_orders[i], p_reasons[i], NULL, NULL);
         shortfalls[i] := 0;
         WHILE p_gives[g] = i LOOP
-            SELECT debt_class_no, draw_members, draw_classes, draw_points INTO STRICT h
-            FROM holds
-            WHERE tenant_id = p_tenant AND hold_id = p_give_holds[g] AND client_id = p_give_clients[g] AND state = 2;
+            SELECT state, held_points INTO h FROM holds
+            WHERE tenant_id = p_tenant AND hold_id = p_give_holds[g] AND client_id = p_give_clients[g];
+            IF h.state = 1 THEN
+                -- the order is paid, and its capture is on the way: it will find this
+                w.reason := 'spent';
+                PERFORM end_hold(w, p_give_clients[g], p_give_holds[g], 2::smallint, h.held_points, clock_timestamp());
+                w.reason := p_reasons[i];
+            ELSIF h.state IS DISTINCT FROM 2 THEN
+                -- the hold was lost before its capture, which the order's exception tells: nothing was spent
+                g := g + 1;
+                CONTINUE;
+            END IF;
+            SELECT debt_class_no, draw_members, draw_classes, draw_points INTO STRICT h FROM holds
+            WHERE tenant_id = p_tenant AND hold_id = p_give_holds[g] AND client_id = p_give_clients[g];
             d := put_back(w, 7::smallint, 12::smallint, p_give_points[g], h.debt_class_no,
                           h.draw_members, h.draw_classes, h.draw_points);
             UPDATE holds SET draw_members = d.members, draw_classes = d.classes, draw_points = d.points
