@@ -1,5 +1,6 @@
 """The migrated schema: what tables.py says, who may do what; and an audit that each shifted cent turns red."""
 
+import importlib
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -16,7 +17,8 @@ from services.commerce.store import audit
 from services.runtime.consumer import Event
 from services.runtime.database import EVERY_TENANT, Connection, raw
 from services.runtime.ids import MemberId, new_id
-from siyu.commerce.v1 import order_pb2, statement_pb2
+from services.runtime.settings import Settings
+from siyu.commerce.v1 import order_pb2, statement_pb2, supplier_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, Databases, line, with_supplier
 from tests.store.commerce.test_suppliers import accept, deliver, ship
@@ -69,6 +71,40 @@ async def test_a_ledger_is_only_added_to(brand: Brand, table: str, statement: st
     for database in (brand.databases.app, brand.databases.system):
         with pytest.raises((asyncpg.InsufficientPrivilegeError, ProgrammingError)):
             await database.run(brand.tenant_id, work)
+
+
+async def test_what_was_sold_before_an_upgrade_goes_on(brand: Brand, commerce_settings: Settings) -> None:
+    """Orders that older code left half shipped and half refunded: the migrations' own statements put them right."""
+    await with_supplier(brand)
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "ROSE", 3, 1000), line("2", "TULIP", 2, 501))))).order
+    await brand.fulfil()
+    (theirs,) = await brand.supplier_orders()
+    await accept(brand, theirs, {})
+    await ship(brand, theirs, {"1": 2})
+    # one rose is not shipped and refunded, another comes back
+    await brand.refund(order.order_id, {"1": 2})
+    admin = await asyncpg.connect(commerce_settings.admin_dsn())
+    mine = f"WHERE tenant_id = '{brand.tenant_id}'"
+    async with admin.transaction():
+        await admin.execute("SET search_path = commerce")
+        await admin.execute(f"UPDATE settlement_entries SET tenders_minor = NULL {mine}")
+        await admin.execute(f"UPDATE supplier_order_lines SET returned_quantity = 0 {mine}")
+        await admin.execute(f"UPDATE supplier_orders SET deliver_by = NULL {mine}")
+        for name in ("2026_11_22_deliveries", "2026_11_22_sources"):
+            migration = importlib.import_module(f"services.commerce.migrations.versions.{name}")
+            (backfill,) = [each for each in migration.STATEMENTS if each.lstrip().startswith("UPDATE")]
+            await admin.execute(backfill)
+    await admin.close()
+    await brand.audited()
+    shipped = await ship(brand, theirs, {})
+    for parcel in shipped.parcels:
+        await deliver(brand, theirs, parcel.parcel_no)
+    await brand.refund(order.order_id, {"1": 1, "2": 2})
+    found = await brand.order(order.order_id)
+    assert (found.refunded_minor, found.state) == (1501, order_pb2.ORDER_STATE_FULFILLED)
+    statement = supplier_pb2.GetStatementRequest(party_kind=1, party_id="florist")
+    assert (await brand.settlement.get_statement(statement, brand.office())).sum_minor == 0
+    await brand.audited()
 
 
 async def test_stock_cannot_be_oversold_past_the_code(brand: Brand) -> None:
