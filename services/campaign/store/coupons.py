@@ -18,7 +18,15 @@ _OWNED = """
     ) AS owned
     FROM unnest($2::text[], $3::uuid[]) AS w(template_id, member_id)
 """
-_TAKEN = "SELECT code_lookup FROM coupons WHERE tenant_id = $1::uuid AND code_lookup = ANY ($2::bytea[])"
+# A statement keeps its first plan until statistics change, and before they do the planner takes a tenant's coupons for
+# a few and reads them all. A LATERAL with LIMIT is a probe of its index whatever the planner thinks.
+_TAKEN = """
+    SELECT c.code_lookup
+    FROM unnest($2::bytea[]) AS w(code_lookup)
+    CROSS JOIN LATERAL (
+        SELECT code_lookup FROM coupons WHERE tenant_id = $1::uuid AND code_lookup = w.code_lookup LIMIT 1
+    ) AS c
+"""
 # a code that another batch took at this moment is left out and told as taken
 _ISSUE = """
     INSERT INTO coupons (tenant_id, coupon_id, template_id, template_version, member_id, code_lookup, code_end,
@@ -35,19 +43,26 @@ _COLUMNS = """
     c.coupon_id::text, c.template_id, c.template_version, c.member_id::text, c.state, c.valid_from, c.valid_until,
     c.held_until, c.code_end
 """
-# page by page along the index; an alias lists the survivor's coupons
+# Page by page along the index; an alias lists the survivor's coupons. The member comes materialized: an expression that
+# might leak what row-level security hides, as coalesce might for all that Postgres knows, is no condition of an index.
 _OF_MEMBER = f"""
-    SELECT {_COLUMNS}
-    FROM coupons AS c
-    WHERE c.tenant_id = $1::uuid
-      AND c.member_id = coalesce(
-          (SELECT a.member_id FROM member_aliases AS a WHERE a.tenant_id = $1::uuid AND a.alias_id = $2::uuid),
-          $2::uuid)
-      AND ($3::timestamptz IS NULL OR (c.valid_until, c.coupon_id) > ($3::timestamptz, $4::uuid))
-      AND (NOT $5 OR ((c.state = 'issued' OR (c.state = 'held' AND c.held_until <= $7))
-                      AND c.valid_from <= $6 AND c.valid_until > $6))
-    ORDER BY c.valid_until, c.coupon_id
-    LIMIT $8
+    WITH owner AS MATERIALIZED (
+        SELECT coalesce(
+            (SELECT a.member_id FROM member_aliases AS a WHERE a.tenant_id = $1::uuid AND a.alias_id = $2::uuid),
+            $2::uuid) AS member_id
+    )
+    SELECT l.*
+    FROM owner AS o
+    CROSS JOIN LATERAL (
+        SELECT {_COLUMNS}
+        FROM coupons AS c
+        WHERE c.tenant_id = $1::uuid AND c.member_id = o.member_id
+          AND ($3::timestamptz IS NULL OR (c.valid_until, c.coupon_id) > ($3::timestamptz, $4::uuid))
+          AND (NOT $5 OR ((c.state = 'issued' OR (c.state = 'held' AND c.held_until <= $7))
+                          AND c.valid_from <= $6 AND c.valid_until > $6))
+        ORDER BY c.valid_until, c.coupon_id
+        LIMIT $8
+    ) AS l
 """
 _SURVIVORS = """
     SELECT alias_id::text, member_id::text

@@ -16,14 +16,22 @@ from services.runtime.ids import CouponId, HoldId, PromotionId
 MAX_DUE = 200
 _HOLD_KEYS = frozenset({"benefit_holds_key", "coupon_claims_key", "budget_claims_key"})
 
+# A statement keeps its first plan until statistics change, and before they do the planner takes a tenant's holds for a
+# few and reads them all. A LATERAL that can't be pulled up (LIMIT, OFFSET) is a probe of the key whatever it thinks.
 _KEYS = "unnest($2::text[], $3::text[]) AS k(client_id, hold_id)"
 _LOCK = f"""
-    SELECT h.client_id, h.hold_id, h.state, h.order_id, h.expires_at, h.member_id::text
-    FROM benefit_holds AS h
-    JOIN {_KEYS} ON h.client_id = k.client_id AND h.hold_id = k.hold_id
-    WHERE h.tenant_id = $1::uuid
-    ORDER BY h.client_id, h.hold_id
-    FOR NO KEY UPDATE OF h
+    WITH wanted AS MATERIALIZED (
+        SELECT DISTINCT client_id, hold_id FROM {_KEYS} ORDER BY client_id, hold_id
+    )
+    SELECT h.*
+    FROM wanted AS w
+    CROSS JOIN LATERAL (
+        SELECT client_id, hold_id, state, order_id, expires_at, member_id::text
+        FROM benefit_holds
+        WHERE tenant_id = $1::uuid AND client_id = w.client_id AND hold_id = w.hold_id
+        LIMIT 1
+        FOR NO KEY UPDATE
+    ) AS h
 """
 _LOCK_DUE = """
     SELECT client_id, hold_id, state, order_id, expires_at, member_id::text
@@ -36,11 +44,19 @@ _LOCK_DUE = """
 _CLAIMS = f"""
     SELECT k.client_id, k.hold_id, l.coupon_id::text, NULL AS promotion_id, l.amount_minor
     FROM {_KEYS}
-    JOIN coupon_claims AS l ON l.tenant_id = $1::uuid AND l.client_id = k.client_id AND l.hold_id = k.hold_id
+    CROSS JOIN LATERAL (
+        SELECT coupon_id, amount_minor FROM coupon_claims
+        WHERE tenant_id = $1::uuid AND client_id = k.client_id AND hold_id = k.hold_id
+        OFFSET 0
+    ) AS l
     UNION ALL
     SELECT k.client_id, k.hold_id, NULL, l.promotion_id, l.amount_minor
     FROM {_KEYS}
-    JOIN budget_claims AS l ON l.tenant_id = $1::uuid AND l.client_id = k.client_id AND l.hold_id = k.hold_id
+    CROSS JOIN LATERAL (
+        SELECT promotion_id, amount_minor FROM budget_claims
+        WHERE tenant_id = $1::uuid AND client_id = k.client_id AND hold_id = k.hold_id
+        OFFSET 0
+    ) AS l
 """
 # asked after the holds are locked: an event that commits meanwhile must be seen
 _PAID = """
@@ -63,7 +79,9 @@ _LOCK_BUDGETS = """
     ORDER BY promotion_id
     FOR NO KEY UPDATE
 """
-# a whole page in one statement: every row that it changes is locked, so that the order of its parts does not matter
+# A whole page in one statement: every row that it changes is locked, so that the order of its parts does not matter and
+# a row is found by its ctid. Items are `BETWEEN 1 AND 1000000`, which always holds: the planner expects one of them
+# then, and goes by the ctid.
 _WRITE = """
     WITH made AS (
         INSERT INTO benefit_holds (tenant_id, client_id, hold_id, state, member_id, order_id, expires_at, resolved_at)
@@ -84,20 +102,44 @@ _WRITE = """
     ), resolved AS (
         UPDATE benefit_holds AS h
         SET state = k.state, resolved_at = $2
-        FROM unnest($17::text[], $18::text[], $19::text[]) AS k(client_id, hold_id, state)
-        WHERE h.tenant_id = $1::uuid AND h.client_id = k.client_id AND h.hold_id = k.hold_id
+        FROM (
+            SELECT i.state, r.ctid AS hold_row
+            FROM unnest($17::text[], $18::text[], $19::text[]) WITH ORDINALITY AS i(client_id, hold_id, state, ord)
+            CROSS JOIN LATERAL (
+                SELECT ctid FROM benefit_holds
+                WHERE tenant_id = $1::uuid AND client_id = i.client_id AND hold_id = i.hold_id
+                LIMIT 1
+            ) AS r
+            WHERE i.ord BETWEEN 1 AND 1000000
+        ) AS k
+        WHERE h.tenant_id = $1::uuid AND h.ctid = k.hold_row
     ), coupon AS (
         UPDATE coupons AS c
         SET state = n.state, holder_client = n.holder_client, holder_hold = n.holder_hold,
             held_until = n.held_until, order_id = n.order_id
-        FROM unnest($20::uuid[], $21::text[], $22::text[], $23::text[], $24::timestamptz[], $25::text[])
-             AS n(coupon_id, state, holder_client, holder_hold, held_until, order_id)
-        WHERE c.tenant_id = $1::uuid AND c.coupon_id = n.coupon_id
+        FROM (
+            SELECT i.*, r.ctid AS coupon_row
+            FROM unnest($20::uuid[], $21::text[], $22::text[], $23::text[], $24::timestamptz[], $25::text[])
+                 WITH ORDINALITY AS i(coupon_id, state, holder_client, holder_hold, held_until, order_id, ord)
+            CROSS JOIN LATERAL (
+                SELECT ctid FROM coupons WHERE tenant_id = $1::uuid AND coupon_id = i.coupon_id LIMIT 1
+            ) AS r
+            WHERE i.ord BETWEEN 1 AND 1000000
+        ) AS n
+        WHERE c.tenant_id = $1::uuid AND c.ctid = n.coupon_row
     )
     UPDATE promotions AS p
     SET held_minor = p.held_minor + n.held_minor, captured_minor = p.captured_minor + n.captured_minor
-    FROM unnest($26::text[], $27::bigint[], $28::bigint[]) AS n(promotion_id, held_minor, captured_minor)
-    WHERE p.tenant_id = $1::uuid AND p.promotion_id = n.promotion_id
+    FROM (
+        SELECT i.*, r.ctid AS promotion_row
+        FROM unnest($26::text[], $27::bigint[], $28::bigint[])
+             WITH ORDINALITY AS i(promotion_id, held_minor, captured_minor, ord)
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM promotions WHERE tenant_id = $1::uuid AND promotion_id = i.promotion_id LIMIT 1
+        ) AS r
+        WHERE i.ord BETWEEN 1 AND 1000000
+    ) AS n
+    WHERE p.tenant_id = $1::uuid AND p.ctid = n.promotion_row
 """
 _DUE_TENANTS = """
     SELECT DISTINCT tenant_id::text

@@ -17,18 +17,36 @@ _ORDERS = """
     ON CONFLICT (tenant_id, order_id) DO NOTHING
     RETURNING order_id
 """
-# locked, so that a hold can't be given back between this look and our commit; held ones will be captured
+# Locked, so that a hold can't be given back between this look and our commit; held ones will be captured. Every probe
+# is a LATERAL that can't be pulled up: a plan is kept until statistics change, and would read the whole tenant before.
 _CLAIMED = """
-    WITH holds AS MATERIALIZED (
-        SELECT client_id, hold_id, order_id
-        FROM benefit_holds
-        WHERE tenant_id = $1::uuid AND order_id = ANY ($2::text[]) AND state IN ('held', 'captured')
-        ORDER BY client_id, hold_id
-        FOR NO KEY UPDATE
+    WITH named AS MATERIALIZED (
+        SELECT f.client_id, f.hold_id
+        FROM (SELECT DISTINCT order_id FROM unnest($2::text[]) AS w(order_id)) AS w
+        CROSS JOIN LATERAL (
+            SELECT client_id, hold_id FROM benefit_holds
+            WHERE tenant_id = $1::uuid AND order_id = w.order_id
+            OFFSET 0
+        ) AS f
+        ORDER BY f.client_id, f.hold_id
+    ), holds AS MATERIALIZED (
+        SELECT l.*
+        FROM named AS n
+        CROSS JOIN LATERAL (
+            SELECT client_id, hold_id, order_id FROM benefit_holds
+            WHERE tenant_id = $1::uuid AND client_id = n.client_id AND hold_id = n.hold_id
+              AND state IN ('held', 'captured')
+            LIMIT 1
+            FOR NO KEY UPDATE
+        ) AS l
     )
     SELECT h.order_id, l.promotion_id, sum(l.amount_minor)::bigint AS amount_minor
     FROM holds AS h
-    JOIN budget_claims AS l ON l.tenant_id = $1::uuid AND l.client_id = h.client_id AND l.hold_id = h.hold_id
+    CROSS JOIN LATERAL (
+        SELECT promotion_id, amount_minor FROM budget_claims
+        WHERE tenant_id = $1::uuid AND client_id = h.client_id AND hold_id = h.hold_id
+        OFFSET 0
+    ) AS l
     GROUP BY h.order_id, l.promotion_id
 """
 # the order is the one that used the coupon, or whose hold holds it
@@ -43,13 +61,22 @@ _LOCK_COUPONS = """
     ORDER BY c.coupon_id
     FOR NO KEY UPDATE OF c
 """
-# a coupon that its order's hold holds stays held: only its version moves with the event
+# a coupon that its order's hold holds stays held: only its version moves with the event; the rows are locked, so their
+# ctid stands, and the planner takes it if it expects one item: `BETWEEN` always holds
 _SETTLE_COUPONS = """
     UPDATE coupons AS c
     SET state = n.state, version = n.version,
         order_id = CASE WHEN n.state = 'used' THEN n.order_id END
-    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[]) AS n(coupon_id, state, order_id, version)
-    WHERE c.tenant_id = $1::uuid AND c.coupon_id = n.coupon_id
+    FROM (
+        SELECT i.*, r.ctid AS coupon_row
+        FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[])
+             WITH ORDINALITY AS i(coupon_id, state, order_id, version, ord)
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM coupons WHERE tenant_id = $1::uuid AND coupon_id = i.coupon_id LIMIT 1
+        ) AS r
+        WHERE i.ord BETWEEN 1 AND 1000000
+    ) AS n
+    WHERE c.tenant_id = $1::uuid AND c.ctid = n.coupon_row
 """
 _DISCOUNTS = """
     INSERT INTO discount_usages (tenant_id, order_id, source, source_id, template_id, given_minor, uncovered_minor,
@@ -93,11 +120,19 @@ _GIVE_BACK = """
     ON CONFLICT (tenant_id, order_id, source, source_id) DO UPDATE
     SET refunded_minor = discount_usages.refunded_minor + excluded.refunded_minor
 """
+# only the consumer of the order's partition changes its row, one event after the other: the ctid stands without a lock
 _WHOLE = """
     UPDATE order_usages AS o
     SET refunded_at = n.refunded_at
-    FROM unnest($2::text[], $3::timestamptz[]) AS n(order_id, refunded_at)
-    WHERE o.tenant_id = $1::uuid AND o.order_id = n.order_id
+    FROM (
+        SELECT i.refunded_at, r.ctid AS order_row
+        FROM unnest($2::text[], $3::timestamptz[]) WITH ORDINALITY AS i(order_id, refunded_at, ord)
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM order_usages WHERE tenant_id = $1::uuid AND order_id = i.order_id LIMIT 1
+        ) AS r
+        WHERE i.ord BETWEEN 1 AND 1000000
+    ) AS n
+    WHERE o.tenant_id = $1::uuid AND o.ctid = n.order_row
 """
 _NAMED = """
     SELECT source_id, order_id
