@@ -12,9 +12,9 @@ from services.runtime.holds import TOMBSTONE_KEPT
 from services.runtime.ids import new_id
 
 _ACCRUE = """
-    SELECT again, reused, entry_ids::text[], available, repaid
+    SELECT again, reused, entry_ids::text[], before, available, repaid
     FROM accrue($1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::uuid[], $16::uuid[], $17, $18,
-                $19::uuid[], $20, $21, $22)
+                $19, $20::uuid[], $21, $22, $23)
 """
 _HOLD = """
     SELECT reused, refusals, available, expires
@@ -47,6 +47,19 @@ async def accrue(
     """Posts the grants, and tells them by one event a partition.
 
     A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
+    members = [grant.asked.member_id for grant in grants]
+    if len(set(members)) < len(members):
+        return await _accrue(lane, tenant_id, grants, partitions=partitions, is_distinct=False)
+    # sorted here, Postgres need not: accounts are locked in one order
+    order = sorted(range(len(grants)), key=members.__getitem__)
+    verdicts = await _accrue(lane, tenant_id, [grants[i] for i in order], partitions=partitions, is_distinct=True)
+    places = sorted(range(len(order)), key=order.__getitem__)
+    return [verdicts[place] for place in places]
+
+
+async def _accrue(
+    lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int, is_distinct: bool
+) -> list[Accrued | DomainError]:
     asked = [grant.asked for grant in grants]
     request_ids = [ask.request_id for ask in asked]
     # the terms' places, counted from 1 as Postgres does
@@ -54,6 +67,7 @@ async def accrue(
     places = [terms.setdefault(grant.terms, len(terms) + 1) for grant in grants]
     firsts = _firsts([grant.terms.client_id for grant in grants], request_ids)
     occurred = [ask.occurred_at for ask in asked]
+    points = [ask.points for ask in asked]
     parameters = (
         tenant_id,
         max(grant.now for grant in grants),
@@ -66,8 +80,9 @@ async def accrue(
         [ask.fingerprint for ask in asked],
         [ask.member_id for ask in asked],
         [grant.entry_id for grant in grants],
-        [ask.points for ask in asked],
+        points,
         occurred if any(occurred) else None,
+        is_distinct,
         [new_id() for _ in range(partitions)],
         _joined(grants, partitions=partitions),
     )
@@ -75,16 +90,17 @@ async def accrue(
     if row[0]:
         own = ([grant.partition for grant in grants], [grant.event_part for grant in grants])
         (row,) = await lane.fetch(_ACCRUE, *parameters, *own)
-    _again, was_reused, entry_ids, available, repaid = row
-    if entry_ids is None:
-        entry_ids = [grant.entry_id for grant in grants]
-    if was_reused is None and repaid is None:
-        return [Accrued(entry_id, left, 0) for entry_id, left in zip(entry_ids, available, strict=True)]
+    _again, was_reused, entry_ids, before, available, repaid = row
+    if before is not None:
+        return [
+            Accrued(grant.entry_id, left + granted, 0)
+            for grant, left, granted in zip(grants, before, points, strict=True)
+        ]
     return [
         reused(request_ids[i])
         if was_reused and was_reused[i]
-        else Accrued(entry_ids[i], available[i], (repaid and repaid[i]) or 0)
-        for i in range(len(grants))
+        else Accrued(entry_ids[i] if entry_ids else grant.entry_id, available[i], (repaid[i] or 0) if repaid else 0)
+        for i, grant in enumerate(grants)
     ]
 
 

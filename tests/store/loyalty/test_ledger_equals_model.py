@@ -132,18 +132,20 @@ class Ledger:
             [new_id() for _ in rows],
             points,
             None,
+            members == tuple(sorted(set(members))),
             [new_id()],
             [b"payload" * len(rows)],
         )
         statement = (
             "SELECT * FROM accrue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-            " $19, $20, $21, $22)"
+            " $19, $20, $21, $22, $23)"
         )
         row = await self.connection.fetchrow(statement, *parameters, None, None)
         if row["again"]:
             row = await self.connection.fetchrow(statement, *parameters, [0] * len(rows), [b"payload"] * len(rows))
         repaid = row["repaid"] or nothing
-        return [(left, paid or 0) for left, paid in zip(row["available"], repaid, strict=True)]
+        available = row["available"] or [left + new for left, new in zip(row["before"], points, strict=True)]
+        return [(left, paid or 0) for left, paid in zip(available, repaid, strict=True)]
 
     async def hold(self, now: datetime, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Holds: (member, hold, points, off-line). Returns (refusal, available)."""

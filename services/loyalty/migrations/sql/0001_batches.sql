@@ -221,8 +221,9 @@ END $$;
 -- is told by one event a partition: protobuf's repeated fields are joined by joining their bytes, and `p_events` has an
 -- event id for each partition. Nearly always all items are new: the caller sends each partition's grants joined
 -- (`p_told`), and only if some are not, and `again` says so, each item's own (`p_partitions`, `p_payloads`).
--- `p_first` null: all items are; an item that `p_occurred` has no time for happens now. Returns arrays in the order of the
--- items; no ids and no `repaid` where all are new and nothing was owed.
+-- `p_distinct`: no two items are of one member, and they are sorted by member. `p_first` null: all items are; an item that
+-- `p_occurred` has no time for happens now. Returns arrays in the order of the items: what was available `before` each or,
+-- off the short way, is `available` after it; no ids and no `repaid` where all are new and nothing was owed.
 --
 -- Accounts that are plain (not merged, nothing due, no debt) take a short way: nothing to settle or repay, and window
 -- functions only where an account has several items. All others go by `enter` and `post_points`.
@@ -230,9 +231,10 @@ CREATE FUNCTION accrue(
     p_tenant uuid, p_now timestamptz, p_trace text, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[],
     p_terms smallint[], p_first boolean[], p_requests text[], p_prints bytea[], p_members uuid[], p_entries uuid[],
-    p_points bigint[], p_occurred timestamptz[], p_events uuid[], p_told bytea[], p_partitions smallint[],
-    p_payloads bytea[],
-    OUT again boolean, OUT reused boolean[], OUT entry_ids uuid[], OUT available bigint[], OUT repaid bigint[]
+    p_points bigint[], p_occurred timestamptz[], p_distinct boolean, p_events uuid[], p_told bytea[],
+    p_partitions smallint[], p_payloads bytea[],
+    OUT again boolean, OUT reused boolean[], OUT entry_ids uuid[], OUT before bigint[], OUT available bigint[],
+    OUT repaid bigint[]
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
@@ -243,7 +245,6 @@ DECLARE
     v_firsts bigint[];
     v_rows tid[];
     v_versions bigint[];
-    v_before bigint[];
     -- what earlier items of the batch add to the item's pool, and the latest expiry so far there
     v_pool_before bigint[];
     v_expires timestamptz[];
@@ -256,7 +257,20 @@ BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
     WHILE p_now < ALL (t_expires) LOOP
         BEGIN
-            -- in one fixed order: two batches must not deadlock
+          -- in one fixed order: two batches must not deadlock
+          IF p_distinct THEN
+            v_wanted := cardinality(p_members);
+            SELECT count(*), bool_and(a.is_plain), array_agg(a.account_row), array_agg(a.account_version),
+                   array_agg(a.available_points)
+            INTO v_found, v_plain, v_rows, v_versions, before
+            FROM unnest(p_members, p_terms) AS i(m, t) CROSS JOIN LATERAL (
+                SELECT ctid AS account_row, account_version, available_points,
+                       merged_into IS NULL AND debt_points = 0 AND (due_at > p_now) IS NOT FALSE AS is_plain
+                FROM accounts
+                WHERE tenant_id = p_tenant AND member_id = i.m AND point_currency = t_currencies[i.t]
+                LIMIT 1 FOR UPDATE
+            ) a;
+          ELSE
             WITH wanted AS MATERIALIZED (
                 SELECT m, c, min(ord) AS ord
                 FROM (SELECT m, t_currencies[t] AS c, ord FROM unnest(p_members, p_terms) WITH ORDINALITY AS i(m, t, ord)) i
@@ -273,13 +287,14 @@ BEGIN
             SELECT (SELECT count(*) FROM wanted), count(*), bool_and(is_plain), array_agg(ord ORDER BY ord),
                    array_agg(account_row ORDER BY ord), array_agg(account_version ORDER BY ord),
                    array_agg(available_points ORDER BY ord)
-            INTO v_wanted, v_found, v_plain, v_firsts, v_rows, v_versions, v_before
+            INTO v_wanted, v_found, v_plain, v_firsts, v_rows, v_versions, before
             FROM locked;
-            IF v_found < v_wanted THEN
-                -- the locks go before accounts are made: who waits for a new account must hold no old one
-                RAISE SQLSTATE 'SY001';
-            END IF;
-            EXIT;
+          END IF;
+          IF v_found < v_wanted THEN
+            -- the locks go before accounts are made: who waits for a new account must hold no old one
+            RAISE SQLSTATE 'SY001';
+          END IF;
+          EXIT;
         EXCEPTION WHEN SQLSTATE 'SY001' THEN
             PERFORM open_accounts(p_tenant, p_members, (SELECT array_agg(t_currencies[t] ORDER BY ord)
                                                         FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord)));
@@ -313,13 +328,13 @@ BEGIN
         r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, x.currencies, x.classes, p_entries, p_points,
                          x.expires, NULL, x.occurred, array_fill(NULL::text, ARRAY[cardinality(p_members)]), x.reasons,
                          x.stores, x.channels, NULL);
-        available := r.available; repaid := r.repaid; v_before := NULL;
+        available := r.available; repaid := r.repaid; before := NULL;
     ELSE
         IF v_wanted < cardinality(p_members) THEN
             SELECT array_agg(a.account_row ORDER BY i.ord), array_agg(a.version + i.nth - 1 ORDER BY i.ord),
                    array_agg(a.before + i.account_points - i.points ORDER BY i.ord),
                    array_agg(i.pool_points - i.points ORDER BY i.ord), array_agg(i.expires_at ORDER BY i.ord)
-            INTO v_rows, v_versions, v_before, v_pool_before, v_expires
+            INTO v_rows, v_versions, before, v_pool_before, v_expires
             FROM (
                 SELECT i.ord, i.points, first_value(i.ord) OVER account AS first_ord,
                        count(*) FILTER (WHERE i.fresh) OVER account AS nth,
@@ -330,7 +345,7 @@ BEGIN
                 WINDOW account AS (PARTITION BY i.m, t_currencies[i.t] ORDER BY i.ord),
                        pool AS (PARTITION BY i.m, t_classes[i.t] ORDER BY i.ord)
             ) i
-            JOIN unnest(v_firsts, v_rows, v_versions, v_before) AS a(first_ord, account_row, version, before)
+            JOIN unnest(v_firsts, v_rows, v_versions, before) AS a(first_ord, account_row, version, before)
                  USING (first_ord);
         END IF;
 
@@ -339,9 +354,9 @@ BEGIN
                    coalesce(p.earned_points, 0) + coalesce(i.pool_before, 0) + i.points AS end_points,
                    -- a late sale never expires before one already posted there
                    greatest(p.last_expires_at, i.expires_at, t_expires[i.t]) AS lot_expires_at
-            FROM unnest(v_fresh, p_members, p_terms, p_entries, p_points, p_occurred, v_rows, v_versions, v_before,
+            FROM unnest(v_fresh, p_members, p_terms, p_entries, p_points, p_occurred, v_rows, v_versions,
                         v_pool_before, v_expires) WITH ORDINALITY
-                 AS i(fresh, member_id, t, entry_id, points, occurred_at, account_row, version, before,
+                 AS i(fresh, member_id, t, entry_id, points, occurred_at, account_row, version,
                       pool_before, expires_at, ord)
             LEFT JOIN LATERAL (
                 SELECT ctid, earned_points, last_expires_at FROM pools
@@ -372,25 +387,23 @@ BEGIN
             SELECT p_tenant, member_id, class_no, member_id, point_currency, earned_points, last_expires_at,
                    first_expires_at
             FROM pooled WHERE pool_row IS NULL
-        ), counted AS (
-            UPDATE accounts a SET
-                account_version = s.version + 1,
-                available_points = a.available_points + s.points,
-                due_at = least(a.due_at, s.due_at)
-            FROM (
-                SELECT account_row, max(version) AS version, sum(points) AS points, min(lot_expires_at) AS due_at
-                FROM item GROUP BY account_row
-            ) s
-            WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row
         )
-        SELECT array_agg(before + points ORDER BY ord) INTO available FROM item;
+        UPDATE accounts a SET
+            account_version = s.version + 1,
+            available_points = a.available_points + s.points,
+            due_at = least(a.due_at, s.due_at)
+        FROM (
+            SELECT account_row, max(version) AS version, sum(points) AS points, min(lot_expires_at) AS due_at
+            FROM item GROUP BY account_row
+        ) s
+        WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row;
     END IF;
 
     INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, entry_id, available_points,
                                 repaid_points)
     SELECT p_tenant, t_clients[i.t], 'loyalty.accrue', i.request_id, i.print, i.entry_id,
            coalesce(i.before + i.points, i.left_points), coalesce(i.repaid_points, 0)
-    FROM unnest(v_fresh, p_terms, p_requests, p_prints, p_entries, p_points, v_before, available, repaid)
+    FROM unnest(v_fresh, p_terms, p_requests, p_prints, p_entries, p_points, before, available, repaid)
          AS i(fresh, t, request_id, print, entry_id, points, before, left_points, repaid_points)
     WHERE i.fresh;
 
@@ -411,6 +424,7 @@ BEGIN
         WHERE i.fresh
         GROUP BY i.partition;
 
+        before := NULL;
         SELECT array_agg(q.fingerprint <> i.print ORDER BY i.ord), array_agg(q.entry_id ORDER BY i.ord),
                array_agg(q.available_points ORDER BY i.ord), array_agg(q.repaid_points ORDER BY i.ord)
         INTO reused, entry_ids, available, repaid
