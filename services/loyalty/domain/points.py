@@ -135,8 +135,12 @@ class ProgrammeNotFound(Missing):
 
 
 def refusal(reason: str, *, name: str, available_points: int = 0) -> DomainError:
-    """The refusal that the ledger told by its reason; `name` is the hold or the request."""
+    """The refusal that the ledger told by its reason; `name` is of what it refused or missed."""
     match reason:
+        case "PROGRAMME_NOT_FOUND":
+            return ProgrammeNotFound(name)
+        case "EXPIRY_CLASS_NOT_FOUND":
+            return Missing(kind="expiry class", name=name)
         case "INSUFFICIENT_POINTS":
             return InsufficientPoints(
                 f"{available_points} points are available; ask for no more",

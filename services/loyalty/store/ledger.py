@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from services.loyalty.domain.points import Accrued, Balance, Hold, HoldState, refusal, reused
-from services.loyalty.domain.requests import BalanceAsked, Grant, GrantTerms, HoldAsked, ResolveAsked
+from services.loyalty.domain.requests import BalanceAsked, Grant, GrantAsked, GrantTerms, HoldAsked, ResolveAsked
 from services.runtime.database import Connection, Lane, raw
-from services.runtime.errors import DomainError
+from services.runtime.errors import Conflict, DomainError
 from services.runtime.holds import TOMBSTONE_KEPT
 from services.runtime.ids import new_id
 
@@ -29,14 +29,22 @@ _BALANCES = """
     FROM balances($1::uuid, $2, $3::uuid[], $4)
 """
 _TOLD = """
-    SELECT w.request_id, q.fingerprint, q.entry_id::text, q.available_points, q.repaid_points
-    FROM unnest($3::text[]) AS w(request_id)
+    SELECT w.client_id, w.request_id, q.fingerprint, q.refusal, q.entry_id::text, q.available_points, q.repaid_points
+    FROM unnest($2::text[], $3::text[]) AS w(client_id, request_id)
     CROSS JOIN LATERAL (
         SELECT * FROM point_requests AS r
-        WHERE r.tenant_id = $1::uuid AND r.client_id = $2 AND r.family = 'loyalty.accrue'
+        WHERE r.tenant_id = $1::uuid AND r.client_id = w.client_id AND r.family = 'loyalty.accrue'
           AND r.request_id = w.request_id
         LIMIT 1
     ) AS q
+"""
+# whatever was answered before stays; in order, as two bundles may have the same requests
+_REFUSE = """
+    INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, refusal)
+    SELECT $1::uuid, $2, 'loyalty.accrue', i.request_id, i.print, i.refusal
+    FROM unnest($3::text[], $4::bytea[], $5::text[]) AS i(request_id, print, refusal)
+    ORDER BY i.request_id
+    ON CONFLICT (tenant_id, request_id, client_id, family) DO NOTHING
 """
 _CLASS = "SELECT class_for($1::uuid, $2, $3, $4, $5)"
 
@@ -96,20 +104,63 @@ async def _accrue(
             Accrued(grant.entry_id, left + granted, 0)
             for grant, left, granted in zip(grants, before, points, strict=True)
         ]
+    refusals: dict[tuple[str, str], str] = {}
+    if entry_ids and None in entry_ids:
+        # refused before, in a day's memory: by a programme of then, so that nothing here could tell
+        async with lane.transaction(tenant_id) as connection:
+            rows = await connection.fetch(_TOLD, tenant_id, [grant.terms.client_id for grant in grants], request_ids)
+        refusals = {(row[0], row[1]): row[3] for row in rows if row[3]}
     return [
         reused(request_ids[i])
         if was_reused and was_reused[i]
+        else _grant_refusal(refusals.get((grant.terms.client_id, request_ids[i])), asked[i])
+        if entry_ids and entry_ids[i] is None
         else Accrued(entry_ids[i] if entry_ids else grant.entry_id, available[i], (repaid[i] or 0) if repaid else 0)
         for i, grant in enumerate(grants)
     ]
 
 
+async def refuse(
+    connection: Connection, tenant_id: str, client_id: str, refused: Sequence[tuple[GrantAsked, str]]
+) -> None:
+    """Stores refusals (by their reasons) for 24 hours; a request that was answered before keeps its answer."""
+    await raw(connection).execute(
+        _REFUSE,
+        tenant_id,
+        client_id,
+        [ask.request_id for ask, _ in refused],
+        [ask.fingerprint for ask, _ in refused],
+        [reason for _, reason in refused],
+    )
+
+
 async def told(
-    connection: Connection, tenant_id: str, client_id: str, request_ids: Sequence[str]
-) -> dict[str, tuple[bytes, Accrued]]:
-    """What those of the grants were told that were posted before, by request id: fingerprint and verdict."""
-    rows = await raw(connection).fetch(_TOLD, tenant_id, client_id, sorted(set(request_ids)))
-    return {row[0]: (row[1], Accrued(row[2], row[3], row[4])) for row in rows}
+    connection: Connection, tenant_id: str, client_id: str, asked: Sequence[GrantAsked]
+) -> dict[str, tuple[bytes, Accrued | DomainError]]:
+    """What those of the grants were told that were answered before, by request id: fingerprint and verdict."""
+    bodies = {(ask.request_id, ask.fingerprint): ask for ask in asked}
+    ids = sorted({ask.request_id for ask in asked})
+    rows = await raw(connection).fetch(_TOLD, tenant_id, [client_id for _ in ids], ids)
+    verdicts: dict[str, tuple[bytes, Accrued | DomainError]] = {}
+    for _, request_id, fingerprint, reason, entry_id, available, repaid in rows:
+        body = bodies.get((request_id, fingerprint))
+        verdicts[request_id] = (
+            fingerprint,
+            reused(request_id)
+            if body is None
+            else _grant_refusal(reason, body)
+            if reason
+            else Accrued(entry_id, available, repaid),
+        )
+    return verdicts
+
+
+def _grant_refusal(reason: str | None, asked: GrantAsked) -> DomainError:
+    """The stored refusal of a grant: its reason is stored, and its names are those of the same body."""
+    if reason is None:
+        # the sweeper has dropped it since: its day is over, and the next call is a new one
+        return Conflict("the stored refusal of this request ran out at this moment; try again")
+    return refusal(reason, name=asked.point_currency if reason == "PROGRAMME_NOT_FOUND" else asked.expiry_class)
 
 
 def _joined(grants: Sequence[Grant], *, partitions: int) -> list[bytes | None]:

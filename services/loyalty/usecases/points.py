@@ -109,7 +109,7 @@ class PointsDesk:
         try:
             terms = await self.book.terms(call, asked)
         except DomainError as refusal:
-            (verdict,) = await self._told(call, [(asked, refusal)])
+            (verdict,) = await self._refused(call, [(asked, refusal)])
             if isinstance(verdict, DomainError):
                 raise verdict from refusal
             return verdict
@@ -141,7 +141,7 @@ class PointsDesk:
             for i, verdict in zip(places, await self._post(call, tuple(grants)), strict=True):
                 verdicts[i] = verdict
         if refused:
-            told = await self._told(call, [(asked[i], refusal) for i, refusal in refused])
+            told = await self._refused(call, [(asked[i], refusal) for i, refusal in refused])
             for (i, _), verdict in zip(refused, told, strict=True):
                 verdicts[i] = verdict
         return [verdict for verdict in verdicts if verdict is not None]
@@ -200,13 +200,19 @@ class PointsDesk:
             return found, None
         return found[:limit], (found[limit - 1].version, found[limit - 1].entry_id)
 
-    async def _told(self, call: Call, refused: Sequence[tuple[GrantAsked, DomainError]]) -> Verdicts:
-        """The first reply of those that were posted before the programme changed; the refusal of the others."""
+    async def _refused(self, call: Call, refused: Sequence[tuple[GrantAsked, DomainError]]) -> Verdicts:
+        """The first reply of those that were answered before the programme changed; the refusal of the others.
 
-        async def work(connection: Connection) -> dict[str, tuple[bytes, Accrued]]:
-            return await ledger.told(connection, call.tenant_id, call.client_id, [ask.request_id for ask, _ in refused])
+        A business refusal is stored, so that a delayed duplicate can't succeed when the programme has changed again.
+        """
+        kept = [(ask, refusal.reason) for ask, refusal in refused if refusal.storable]
 
-        known = await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
+        async def work(connection: Connection) -> dict[str, tuple[bytes, Accrued | DomainError]]:
+            if kept:
+                await ledger.refuse(connection, call.tenant_id, call.client_id, kept)
+            return await ledger.told(connection, call.tenant_id, call.client_id, [ask for ask, _ in refused])
+
+        known = await self.database.run(call.tenant_id, work, timeout_s=call.remaining_s())
         verdicts: Verdicts = []
         for ask, refusal in refused:
             fingerprint, first = known.get(ask.request_id, (ask.fingerprint, refusal))

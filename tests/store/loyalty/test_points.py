@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.loyalty.domain.points import HoldState
+from services.loyalty.domain.programme import ExpiryClass
 from services.loyalty.store.orders import SELLER
 from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
@@ -47,6 +48,64 @@ async def test_the_first_reply_stands_whatever_the_programme_says_since(house: H
         "EXPIRY_CLASS_NOT_FOUND",
         "REQUEST_ID_REUSED",
     ]
+
+
+async def test_a_refused_grant_stays_refused_for_a_day(house: House) -> None:
+    """A duplicate that comes when the programme has the class is told no as the first was, whichever way it comes."""
+    member = new_id()
+    with pytest.raises(DomainError) as refused:
+        await house.grant(member, 10, expiry_class="spring", request_id="r1")
+    refusals = await house.points.accrue_many(
+        house.call(),
+        [
+            grant(member, 10, expiry_class="spring", request_id="r2"),
+            grant(member, 10, point_currency="stars", request_id="r3"),
+            grant(member, 10, occurred_at=house.now + timedelta(hours=1), request_id="r4"),
+        ],
+    )
+    assert [said.reason for said in refusals if isinstance(said, DomainError)] == [
+        "EXPIRY_CLASS_NOT_FOUND",
+        "PROGRAMME_NOT_FOUND",
+        "INVALID_FIELD",
+    ]
+    await house.advance(hours=1)
+    classes = (*PROGRAMME.expiry_classes, ExpiryClass(class_id="spring", days=90))
+    await house.publish(replace(PROGRAMME, expiry_classes=classes))
+    await house.publish(replace(PROGRAMME, expiry_classes=classes, point_currency="stars"))
+    house.points.book.forget(house.tenant_id, CURRENCY)
+
+    with pytest.raises(DomainError) as again:
+        await house.grant(member, 10, expiry_class="spring", request_id="r1")
+    assert (again.value.reason, again.value.message) == (refused.value.reason, refused.value.message)
+    with pytest.raises(DomainError) as reused:
+        await house.grant(member, 10, expiry_class="spring", request_id="r1", fingerprint=b"other")
+    assert reused.value.reason == "REQUEST_ID_REUSED"
+    # beside one that is new, one that was refused for its form, and for another client
+    verdicts = await house.points.accrue_many(
+        house.call(),
+        [
+            grant(member, 1, expiry_class="spring", request_id="new"),
+            grant(member, 10, expiry_class="spring", request_id="r2"),
+            grant(member, 10, point_currency="stars", request_id="r3"),
+            grant(member, 10, occurred_at=house.now, request_id="r4"),
+        ],
+    )
+    assert [said.reason if isinstance(said, DomainError) else "" for said in verdicts] == [
+        "",
+        "EXPIRY_CLASS_NOT_FOUND",
+        "PROGRAMME_NOT_FOUND",
+        "",
+    ]
+    assert await house.balance(member) == (11, 0, 0, 0)
+    other = await house.points.accrue(
+        house.call(client_id="till-2"), grant(member, 2, expiry_class="spring", request_id="r1")
+    )
+    assert other.available_points == 13
+
+    house.clock.advance(timedelta(days=2000))
+    await house.sweeper.forget()
+    assert (await house.grant(member, 10, expiry_class="spring", request_id="r1")).available_points == 23
+    assert await house.audit() == {}
 
 
 async def test_a_storm_of_duplicates_posts_once(house: House) -> None:
