@@ -399,6 +399,7 @@ def recorded(event: LoyaltyEvent) -> Recorded:
             earned_points=event.earned_points,
             taken_back_points=event.taken_back_points,
             given_back_points=event.given_back_points,
+            shortfall_points=event.shortfall_points,
         )
         return Recorded(
             type="loyalty.PointsPosted",

@@ -254,6 +254,7 @@ orders = Table(
     Column("returned_points", BigInteger, nullable=False, server_default=text("0")),
     Column("hold_id", Text, nullable=True),
     Column("shortfall_points", BigInteger, nullable=False, server_default=text("0")),
+    Column("undrawn_points", BigInteger, nullable=False, server_default=text("0")),
     Column("wholly_refunded", Boolean, nullable=False, server_default=text("false")),
     Column("order_version", BigInteger, nullable=False, server_default=text("1")),
     Column("posted_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),

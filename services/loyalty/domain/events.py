@@ -14,6 +14,7 @@ class PointsPosted:
     earned_points: int
     taken_back_points: int
     given_back_points: int
+    shortfall_points: int
     version: int
     occurred_at: datetime
 

@@ -47,7 +47,11 @@ class Refund:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccruedOrder:
-    """What is kept of an order. Tuples are in line order; `line_points` has one tuple a rule, beside `earning_ids`."""
+    """What is kept of an order. Tuples are in line order; `line_points` has one tuple a rule, beside `earning_ids`.
+
+    `undrawn_points` is the part of the burnt that an off-line sale told of and the member did not have, where the
+    programme forbids debt. `shortfall_points` reports it, with what refunds could not take back.
+    """
 
     order_id: str
     member_id: str
@@ -67,6 +71,7 @@ class AccruedOrder:
     refunded_base_minor: int = 0
     returned_points: int = 0
     shortfall_points: int = 0
+    undrawn_points: int = 0
     wholly_refunded: bool = False
     version: int = 1
 
@@ -106,13 +111,16 @@ def invert(order: AccruedOrder, lines: Sequence[RefundedUnits], *, whole_order: 
         refunded[i] = before + more
         given += units.returned_points
     # commerce tells the points of each unit; what it would give beyond the burnt is not ours to give
-    given = min(given, order.burnt_points - order.returned_points) if order.hold_id else 0
+    told = min(given, order.burnt_points - order.returned_points) if order.hold_id else 0
+    # what was drawn last goes back first, and after the last lot came what was never drawn: it goes back to nobody
+    given = max(0, order.returned_points + told - order.undrawn_points)
+    given -= max(0, order.returned_points - order.undrawn_points)
     nothing_left = whole_order or refunded == list(order.quantities)
     after = replace(
         order,
         refunded_quantities=tuple(refunded),
         refunded_base_minor=order.refunded_base_minor + base_minor,
-        returned_points=order.returned_points + given,
+        returned_points=order.returned_points + told,
         wholly_refunded=order.wholly_refunded or nothing_left,
         version=order.version + 1,
     )

@@ -21,7 +21,8 @@ _KNOWN = "SELECT order_id::text FROM orders WHERE tenant_id = $1::uuid AND order
 _LOCK_ORDERS = """
     SELECT order_id::text, member_id::text, point_currency, store_id, occurred_at, sold_on, programme_version,
            line_ids, quantities, refunded_quantities, line_bases, earning_ids::text[], line_points, burnt_points,
-           hold_id, refunded_base_minor, returned_points, shortfall_points, wholly_refunded, order_version
+           hold_id, refunded_base_minor, returned_points, shortfall_points, undrawn_points, wholly_refunded,
+           order_version
     FROM orders
     WHERE tenant_id = $1::uuid AND order_id = ANY($2::uuid[])
     ORDER BY order_id
@@ -30,8 +31,9 @@ _LOCK_ORDERS = """
 _INSERT_ORDER = """
     INSERT INTO orders (tenant_id, order_id, member_id, point_currency, store_id, occurred_at, sold_on,
                         programme_version, base_minor, line_ids, quantities, refunded_quantities, line_bases,
-                        earning_ids, line_points, burnt_points, hold_id)
-    VALUES ($1::uuid, $2::uuid, $3::uuid, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::uuid[], $15, $16, $17)
+                        earning_ids, line_points, burnt_points, hold_id, shortfall_points, undrawn_points)
+    VALUES ($1::uuid, $2::uuid, $3::uuid, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::uuid[], $15, $16, $17, $18,
+            $19)
 """
 _UPDATE_ORDER = """
     UPDATE orders
@@ -42,6 +44,10 @@ _UPDATE_ORDER = """
 _POST = """
     SELECT versions
     FROM post_points($1::uuid, $2, $3, $4, $5::uuid[], $6, $7, $8::uuid[], $9, $10, $11, $12, $13, $14, $15, $16, $17)
+"""
+# the account is entered, so this stands until the burn
+_AVAILABLE = """
+    SELECT available_points FROM accounts WHERE tenant_id = $1::uuid AND member_id = $2::uuid AND point_currency = $3
 """
 # the sale burnt off-line what no hold had drawn: a fact, so what is not there becomes debt
 _BURN = """
@@ -74,13 +80,14 @@ class Earning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfflineBurn:
-    """Points that an off-line sale spent."""
+    """Points that an off-line sale spent; what is not there becomes debt of `debt_class_no`, or nothing."""
 
     order_id: str
     member_id: str
     point_currency: str
     points: int
     debt_class_no: int
+    debt_forbidden: bool
     occurred_at: datetime
     store_id: str
     channel: str
@@ -142,6 +149,8 @@ async def insert(connection: Connection, tenant_id: str, orders: Sequence[Accrue
                 [points for row in order.line_points for points in row],
                 order.burnt_points,
                 order.hold_id or None,
+                order.shortfall_points,
+                order.undrawn_points,
             )
             for order in orders
         ],
@@ -168,10 +177,23 @@ async def update(connection: Connection, tenant_id: str, orders: Sequence[Accrue
     )
 
 
-async def burn_offline(connection: Connection, tenant_id: str, now: datetime, burns: Sequence[OfflineBurn]) -> None:
-    """Draws what off-line sales spent; what is not there becomes debt. The accounts are entered."""
+async def burn_offline(
+    connection: Connection, tenant_id: str, now: datetime, burns: Sequence[OfflineBurn]
+) -> dict[str, int]:
+    """Draws what off-line sales spent. The accounts are entered. Returns what was not drawn, by order, in points.
+
+    What is not there becomes debt, or stays undrawn where debt is forbidden."""
+    driver = raw(connection)
+    undrawn: dict[str, int] = {}
     for burn in burns:
-        await raw(connection).fetch(
+        points = burn.points
+        if burn.debt_forbidden:
+            available = await driver.fetchval(_AVAILABLE, tenant_id, burn.member_id, burn.point_currency)
+            points = min(points, available)
+            undrawn[burn.order_id] = burn.points - points
+        if not points:
+            continue
+        await driver.fetch(
             _BURN,
             tenant_id,
             burn.member_id,
@@ -181,10 +203,11 @@ async def burn_offline(connection: Connection, tenant_id: str, now: datetime, bu
             burn.store_id,
             burn.channel,
             OFFLINE_HOLD + burn.order_id,
-            burn.points,
+            points,
             now,
             burn.debt_class_no,
         )
+    return undrawn
 
 
 async def post(
@@ -270,6 +293,7 @@ def _order(row: Any) -> AccruedOrder:
         refunded_base_minor=row["refunded_base_minor"],
         returned_points=row["returned_points"],
         shortfall_points=row["shortfall_points"],
+        undrawn_points=row["undrawn_points"],
         wholly_refunded=row["wholly_refunded"],
         version=row["order_version"],
     )

@@ -134,13 +134,17 @@ class OrderPosting:
             if order.offline_burnt_points:
                 burns.append(await self._burn(book, order))
         # the sale was paid with points before it earned any
-        await orders.burn_offline(connection, call.tenant_id, call.now, burns)
+        undrawn = await orders.burn_offline(connection, call.tenant_id, call.now, burns)
+        accrued = [_short(kept, undrawn.get(kept.order_id, 0)) for kept in accrued]
         await orders.insert(connection, call.tenant_id, accrued)
         await orders.post(connection, call.tenant_id, call.now, earnings, owing=owing or bool(burns))
         await tiers.raise_days(connection, call.tenant_id, ranks.days)
         await tiers.store(connection, call.tenant_id, ranks.moved, ranks.changes)
         points = {kept.order_id: sum(map(sum, kept.line_points)) for kept in accrued}
-        posted = [_posted(kept, kept.occurred_at, earned=points[kept.order_id]) for kept in accrued]
+        posted = [
+            _posted(kept, kept.occurred_at, earned=points[kept.order_id], shortfall=kept.undrawn_points)
+            for kept in accrued
+        ]
         await self._tell(connection, call, [*posted, *_tier_events(ranks)])
 
     async def _ranks(self, connection: Connection, call: Call, book: _Book, accounts: Sequence[Account]) -> _Ranks:
@@ -211,6 +215,9 @@ class OrderPosting:
             point_currency=order.point_currency,
             points=order.offline_burnt_points,
             debt_class_no=await book.class_no(version.programme, funder=programmes.BRAND, expiry=base),
+            # A fact is never refused, and a programme that forbids debt never makes any: what the member did not have
+            # is the brand's loss, told as the order's shortfall.
+            debt_forbidden=version.programme.debt_forbidden,
             occurred_at=order.occurred_at,
             store_id=order.store_id,
             channel=order.channel,
@@ -258,8 +265,14 @@ class OrderPosting:
             connection,
             call,
             [
-                _posted(inverse.order, refund.occurred_at, taken=inverse.taken_points, given=inverse.given_points)
-                for inverse, refund in inverses
+                _posted(
+                    inverse.order,
+                    refund.occurred_at,
+                    taken=inverse.taken_points,
+                    given=inverse.given_points,
+                    shortfall=shortfall,
+                )
+                for (inverse, refund), shortfall in zip(inverses, shortfalls, strict=True)
             ],
         )
 
@@ -308,7 +321,13 @@ async def _earning(
     )
 
 
-def _posted(order: AccruedOrder, at: datetime, *, earned: int = 0, taken: int = 0, given: int = 0) -> PointsPosted:
+def _short(order: AccruedOrder, undrawn_points: int) -> AccruedOrder:
+    return replace(order, shortfall_points=undrawn_points, undrawn_points=undrawn_points)
+
+
+def _posted(
+    order: AccruedOrder, at: datetime, *, earned: int = 0, taken: int = 0, given: int = 0, shortfall: int = 0
+) -> PointsPosted:
     return PointsPosted(
         member_id=order.member_id,
         point_currency=order.point_currency,
@@ -316,6 +335,7 @@ def _posted(order: AccruedOrder, at: datetime, *, earned: int = 0, taken: int = 
         earned_points=earned,
         taken_back_points=taken,
         given_back_points=given,
+        shortfall_points=shortfall,
         version=order.version,
         occurred_at=at,
     )

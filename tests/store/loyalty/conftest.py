@@ -26,11 +26,12 @@ from services.runtime import tenants
 from services.runtime.audit import AuditDesk
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock
-from services.runtime.database import Database
+from services.runtime.database import Connection, Database, raw
 from services.runtime.ids import new_id
 from services.runtime.outbox import Outbox
 from services.runtime.settings import Settings
 from services.runtime.tenants import Tenant
+from siyu.loyalty.v1 import events_pb2
 
 NOON = datetime(2026, 1, 1, 4, tzinfo=UTC)
 """Noon in Shanghai."""
@@ -225,6 +226,21 @@ class House:
         """The checks that fail, with their details."""
         audited = await self.audit_desk.audit(self.call(), prefix="")
         return {finding.check: finding.detail for finding in audited.findings if not finding.ok}
+
+    async def posted(self, order_id: str) -> list[tuple[int, int, int]]:
+        """(earned, given back, shortfall) of each event that told of the order, in its order."""
+
+        async def work(connection: Connection) -> list[bytes]:
+            rows = await raw(connection).fetch(
+                "SELECT payload FROM outbox WHERE tenant_id = $1::uuid AND aggregate_id = $2 ORDER BY version",
+                self.tenant_id,
+                order_id,
+            )
+            return [row[0] for row in rows]
+
+        payloads = await self.system.read(self.tenant_id, work)
+        events = [events_pb2.PointsPosted.FromString(payload) for payload in payloads]
+        return [(event.earned_points, event.given_back_points, event.shortfall_points) for event in events]
 
     async def figures(self) -> dict[str, int]:
         """The audit's figures."""

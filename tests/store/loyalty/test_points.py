@@ -354,6 +354,31 @@ async def test_an_offline_burn_beyond_the_balance_is_debt(house: House) -> None:
     assert await house.audit() == {}
 
 
+async def test_an_offline_burn_without_debt_leaves_a_reported_shortfall(house: House) -> None:
+    """What was not there is reported on the order and in its event; a refund undoes first what was never drawn."""
+    await house.advance(seconds=1)
+    await house.publish(replace(PROGRAMME, debt_forbidden=True))
+    member = new_id()
+    await house.grant(member, 30)
+    order = await house.pay(member, 0, quantity=2, offline_burnt_points=100)
+    assert await house.balance(member) == (0, 0, 0, 0)
+    assert (await house.figures())["shortfall_points"] == 70
+    assert await house.posted(order.order_id) == [(0, 0, 70)]
+    await house.refund(order, ("0", 1, 50))
+    assert await house.balance(member) == (0, 0, 0, 0)
+    await house.refund(order, ("0", 1, 50), whole_order=True)
+    assert await house.balance(member) == (30, 0, 0, 0)
+    assert await house.posted(order.order_id) == [(0, 0, 70), (0, 0, 0), (0, 30, 0)]
+    figures = await house.figures()
+    assert (figures["loyalty.orders_burnt_points"], figures["loyalty.orders_returned_points"]) == (100, 100)
+
+    empty = new_id()
+    nothing = await house.pay(empty, 0, offline_burnt_points=100)
+    await house.refund(nothing, ("0", 1, 100), whole_order=True)
+    assert await house.balance(empty) == (0, 0, 0, 0)
+    assert await house.audit() == {}
+
+
 async def test_a_forbidden_debt_is_a_shortfall(house: House) -> None:
     """What can't be taken back is reported with the order."""
     house.now += timedelta(seconds=1)

@@ -221,6 +221,8 @@ CREATE TABLE orders (
     returned_points bigint NOT NULL DEFAULT 0,
     hold_id text,
     shortfall_points bigint NOT NULL DEFAULT 0,
+    -- the part of burnt_points that was not there, off-line, and may be no debt: given back first, and to nobody
+    undrawn_points bigint NOT NULL DEFAULT 0,
     wholly_refunded boolean NOT NULL DEFAULT false,
     order_version bigint NOT NULL DEFAULT 1,
     posted_at timestamptz NOT NULL DEFAULT clock_timestamp(),

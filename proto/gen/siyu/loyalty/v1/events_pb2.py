@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csiyu/loyalty/v1/events.proto\x12\x0fsiyu.loyalty.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x0cPointsPosted\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x16\n\x0epoint_currency\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\x12\x15\n\rearned_points\x18\x04 \x01(\x03\x12\x19\n\x11taken_back_points\x18\x05 \x01(\x03\x12\x19\n\x11given_back_points\x18\x06 \x01(\x03\"=\n\rPointsGranted\x12,\n\x06grants\x18\x01 \x03(\x0b\x32\x1c.siyu.loyalty.v1.PointsGrant\"j\n\x0bPointsGrant\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x16\n\x0epoint_currency\x18\x02 \x01(\t\x12\x10\n\x08\x65ntry_id\x18\x03 \x01(\t\x12\x0e\n\x06points\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x92\x01\n\x0bTierChanged\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x16\n\x0epoint_currency\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_tier_id\x18\x03 \x01(\t\x12\x12\n\nto_tier_id\x18\x04 \x01(\t\x12.\n\nchanged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csiyu/loyalty/v1/events.proto\x12\x0fsiyu.loyalty.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x01\n\x0cPointsPosted\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x16\n\x0epoint_currency\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\x12\x15\n\rearned_points\x18\x04 \x01(\x03\x12\x19\n\x11taken_back_points\x18\x05 \x01(\x03\x12\x19\n\x11given_back_points\x18\x06 \x01(\x03\x12\x18\n\x10shortfall_points\x18\x07 \x01(\x03\"=\n\rPointsGranted\x12,\n\x06grants\x18\x01 \x03(\x0b\x32\x1c.siyu.loyalty.v1.PointsGrant\"j\n\x0bPointsGrant\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x16\n\x0epoint_currency\x18\x02 \x01(\t\x12\x10\n\x08\x65ntry_id\x18\x03 \x01(\t\x12\x0e\n\x06points\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x92\x01\n\x0bTierChanged\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x16\n\x0epoint_currency\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_tier_id\x18\x03 \x01(\t\x12\x12\n\nto_tier_id\x18\x04 \x01(\t\x12.\n\nchanged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,11 +33,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'siyu.loyalty.v1.events_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POINTSPOSTED']._serialized_start=83
-  _globals['_POINTSPOSTED']._serialized_end=235
-  _globals['_POINTSGRANTED']._serialized_start=237
-  _globals['_POINTSGRANTED']._serialized_end=298
-  _globals['_POINTSGRANT']._serialized_start=300
-  _globals['_POINTSGRANT']._serialized_end=406
-  _globals['_TIERCHANGED']._serialized_start=409
-  _globals['_TIERCHANGED']._serialized_end=555
+  _globals['_POINTSPOSTED']._serialized_end=261
+  _globals['_POINTSGRANTED']._serialized_start=263
+  _globals['_POINTSGRANTED']._serialized_end=324
+  _globals['_POINTSGRANT']._serialized_start=326
+  _globals['_POINTSGRANT']._serialized_end=432
+  _globals['_TIERCHANGED']._serialized_start=435
+  _globals['_TIERCHANGED']._serialized_end=581
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class PointsPosted(_message.Message):
     EARNED_POINTS_FIELD_NUMBER: _builtins.int
     TAKEN_BACK_POINTS_FIELD_NUMBER: _builtins.int
     GIVEN_BACK_POINTS_FIELD_NUMBER: _builtins.int
+    SHORTFALL_POINTS_FIELD_NUMBER: _builtins.int
     member_id: _builtins.str
     """The member."""
     point_currency: _builtins.str
@@ -43,6 +44,10 @@ class PointsPosted(_message.Message):
     """Points taken back by it."""
     given_back_points: _builtins.int
     """Points given back by it."""
+    shortfall_points: _builtins.int
+    """Points that it could not take, as the programme forbids debt: spent off-line and not there, or earned, to be taken
+    back, and spent. Nobody owes them; the brand bears them.
+    """
     def __init__(
         self,
         *,
@@ -52,10 +57,11 @@ class PointsPosted(_message.Message):
         earned_points: _builtins.int = ...,
         taken_back_points: _builtins.int = ...,
         given_back_points: _builtins.int = ...,
+        shortfall_points: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["earned_points", b"earned_points", "given_back_points", b"given_back_points", "member_id", b"member_id", "order_id", b"order_id", "point_currency", b"point_currency", "taken_back_points", b"taken_back_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earned_points", b"earned_points", "given_back_points", b"given_back_points", "member_id", b"member_id", "order_id", b"order_id", "point_currency", b"point_currency", "shortfall_points", b"shortfall_points", "taken_back_points", b"taken_back_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
