@@ -1,5 +1,6 @@
 """Tiers: upgraded at once, downgraded only when the period that they were earned for is over."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -71,12 +72,17 @@ def window_at(programme: Programme, now: datetime, time_zone: str) -> Window:
     return Window(first=today - timedelta(days=days - 1) if days else date(today.year, 1, 1), last=today)
 
 
-def judged_window(programme: Programme, now: datetime, time_zone: str) -> Window:
-    """The days by which a tier that has run out is judged: a calendar year that is over, and the one that runs."""
+def judged_windows(programme: Programme, now: datetime, time_zone: str) -> tuple[Window, ...]:
+    """The days by which a tier that has run out is judged: each window by itself, and one that earns it is enough.
+
+    Calendar periods: the year that is over, and the one that runs, which the grace lets earn it. They are not added up:
+    a year and a quarter of payments would keep a tier that neither period earns.
+    """
     window = window_at(programme, now, time_zone)
     if programme.tier_window.rolling_days:
-        return window
-    return Window(first=date(window.last.year - 1, 1, 1), last=window.last)
+        return (window,)
+    last_year = window.last.year - 1
+    return Window(first=date(last_year, 1, 1), last=date(last_year, 12, 31)), window
 
 
 def tier_for(programme: Programme, counters: Counters) -> Tier | None:
@@ -111,14 +117,18 @@ def after_activity(
 
 
 def after_period(
-    programme: Programme, standing: Standing, counters: Counters, *, now: datetime, time_zone: str
+    programme: Programme, standing: Standing, counters: Sequence[Counters], *, now: datetime, time_zone: str
 ) -> tuple[Standing, Change | None]:
-    """The standing of a tier whose time is over, by the counters of `judged_window`: kept, or lowered."""
+    """The standing of a tier whose time is over, by the best of the counters of `judged_windows`: kept, or lowered."""
     assert standing.until is not None, "the lowest tier never ends"
     assert standing.until <= now, "its time is not over"
-    earned = tier_for(programme, counters)
     has = _rank(programme, standing.tier_id)
-    gets = 0 if earned is None else _rank(programme, earned.tier_id)
+    gets, best = 0, counters[0]
+    for each in counters:
+        earned = tier_for(programme, each)
+        rank = 0 if earned is None else _rank(programme, earned.tier_id)
+        if rank > gets:
+            gets, best = rank, each
     if gets >= has > 0:
         until = _until(programme, now, time_zone)
         return Standing(tier_id=standing.tier_id, since=standing.since, until=until, version=standing.version), None
@@ -126,7 +136,7 @@ def after_period(
     tier_id = programme.tiers[falls_to].tier_id if programme.tiers else ""
     until_next = _until(programme, now, time_zone) if falls_to > 0 else None
     change = Change(
-        from_tier_id=standing.tier_id, to_tier_id=tier_id, changed_at=now, why=f"not kept with {_said(counters)}"
+        from_tier_id=standing.tier_id, to_tier_id=tier_id, changed_at=now, why=f"not kept with {_said(best)}"
     )
     return Standing(tier_id=tier_id, since=now, until=until_next, version=standing.version + 1), change
 

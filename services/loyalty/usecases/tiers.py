@@ -81,14 +81,15 @@ class TierEnding:
         for currency in {account.point_currency for account in due}:
             versions[currency] = in_force(await programmes.versions(connection, call.tenant_id, currency), call.now)
         judged = {account: version for account in due if (version := versions[account.point_currency]) is not None}
-        counters = await tiers.counters(
-            connection,
-            call.tenant_id,
-            {
-                account: tier_rules.judged_window(version.programme, call.now, call.time_zone)
-                for account, version in judged.items()
-            },
-        )
+        windows = {
+            account: tier_rules.judged_windows(version.programme, call.now, call.time_zone)
+            for account, version in judged.items()
+        }
+        counters: dict[Account, list[Counters]] = {account: [] for account in judged}
+        for place in range(max(map(len, windows.values()), default=0)):
+            asked = {account: each[place] for account, each in windows.items() if place < len(each)}
+            for account, counted in (await tiers.counters(connection, call.tenant_id, asked)).items():
+                counters[account].append(counted)
         moved: dict[Account, Standing] = {}
         changes: list[tuple[Account, int, Change]] = []
         for account, version in judged.items():

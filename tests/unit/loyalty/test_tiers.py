@@ -12,7 +12,7 @@ from services.loyalty.domain.tiers import (
     after_activity,
     after_merge,
     after_period,
-    judged_window,
+    judged_windows,
     lowest,
     next_tier,
     tier_for,
@@ -118,11 +118,31 @@ def test_who_qualifies_again_stays_longer_and_who_does_not_is_not_prolonged() ->
 )
 def test_the_end_of_a_period(has: str, step_down: bool, counters: Counters, gets: str) -> None:
     standing = Standing(tier_id=has, since=NOON - timedelta(days=91), until=NOON, version=4)
-    after, change = after_period(programme(step_down=step_down), standing, counters, now=NOON, time_zone=SHANGHAI)
+    after, change = after_period(programme(step_down=step_down), standing, [counters], now=NOON, time_zone=SHANGHAI)
     assert after.tier_id == gets
     assert (change is None) == (gets == has)
     # the lowest is never judged again
     assert (after.until is None) == (gets == "base")
+
+
+@pytest.mark.parametrize(
+    ("has", "ended", "running", "gets"),
+    [
+        pytest.param("silver", counted(500), counted(), "silver", id="the ended period earned it"),
+        pytest.param("silver", counted(), counted(500), "silver", id="the running one does, within the grace"),
+        pytest.param("silver", counted(499), counted(499), "base", id="both together do not"),
+        pytest.param("silver", counted(), counted(), "base", id="neither"),
+        pytest.param("gold", counted(2000, 2), counted(2000, 1), "silver", id="criteria of two periods are not added"),
+        pytest.param("jade", counted(500), counted(2000, 3), "gold", id="the better of the two tiers"),
+        pytest.param("silver", counted(), counted(2000, 3), "silver", id="an end never raises"),
+    ],
+)
+def test_the_grace_after_a_calendar_period(has: str, ended: Counters, running: Counters, gets: str) -> None:
+    """A tier stays if the ended period earned it, or the new one so far does; else it ends after the grace."""
+    standing = Standing(tier_id=has, since=NOON - timedelta(days=400), until=NOON, version=4)
+    year = programme(rolling_days=0, grace_days=90)
+    after, change = after_period(year, standing, [ended, running], now=NOON, time_zone=SHANGHAI)
+    assert (after.tier_id, change is None) == (gets, gets == has)
 
 
 SOON, LATER = NOON + timedelta(days=9), NOON + timedelta(days=60)
@@ -169,8 +189,12 @@ def test_windows_are_brand_local_days() -> None:
     year = programme(rolling_days=0)
     new_year_there = datetime(2026, 12, 31, 16, tzinfo=UTC)
     assert window_at(year, new_year_there, SHANGHAI) == Window(first=date(2027, 1, 1), last=date(2027, 1, 1))
-    # what is judged on that day is the year that is over
-    assert judged_window(year, new_year_there, SHANGHAI) == Window(first=date(2026, 1, 1), last=date(2027, 1, 1))
+    # what is judged on that day is the year that is over, or the one that runs
+    assert judged_windows(year, new_year_there, SHANGHAI) == (
+        Window(first=date(2026, 1, 1), last=date(2026, 12, 31)),
+        Window(first=date(2027, 1, 1), last=date(2027, 1, 1)),
+    )
+    assert judged_windows(programme(rolling_days=2), midnight_there, SHANGHAI) == (rolling,)
 
 
 def test_what_a_newer_version_dropped_is_the_lowest() -> None:
