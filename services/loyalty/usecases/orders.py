@@ -177,7 +177,10 @@ class OrderPosting:
                 time_zone=call.time_zone,
             )
             paid = Counters(amount_minor=sum(line.base_minor for line in order.lines), orders=1)
-            ranks.count(version.programme, Day(account, sold_on), paid, call=call)
+            # points are of the sale's day, and so is the counter; the tier is of today, as its end is
+            today = await book.version(order.point_currency, call.now)
+            assert today is not None, "a programme that was in force has no end"
+            ranks.count(today.programme, Day(account, sold_on), paid, call=call)
         # the ids derive from the order: a second posting would name the same entries
         ids = tuple(derive_id(order.order_id, each.rule_id) for each in earned)
         kept = AccruedOrder(

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.loyalty.domain.points import HoldState
-from services.loyalty.domain.programme import ExpiryClass
+from services.loyalty.domain.programme import ExpiryClass, TierWindow
 from services.loyalty.store.orders import SELLER
 from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
@@ -432,6 +432,49 @@ async def test_a_merge_moves_everything(house: House) -> None:
     await house.hold(alias, 105, "h2")
     assert await house.balance(survivor) == (0, 0, 105, 0)
     assert await house.audit() == {}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "tier_id"),
+    [
+        pytest.param(50_000, 20_000, "silver", id="enough by now's"),
+        pytest.param(20_000, 50_000, "base", id="enough by the sale's only"),
+    ],
+)
+async def test_a_late_sale_counts_on_its_day_and_is_judged_by_the_version_in_force(
+    house: House, then: int, now: int, tier_id: str
+) -> None:
+    """Tiers are of today; what the sale earns in points is of its day."""
+    member = new_id()
+    for silver, days in ((then, 1), (now, 9)):
+        await house.advance(seconds=1)
+        tiers = (PROGRAMME.tiers[0], replace(PROGRAMME.tiers[1], amount_minor=silver))
+        await house.publish(replace(PROGRAMME, tiers=tiers))
+        await house.advance(days=days)
+    await house.pay(member, 30_000, occurred_at=house.now - timedelta(days=9, hours=1))
+    assert await house.tier(member) == tier_id
+    assert await house.balance(member) == (300, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_calendar_periods_are_not_added_over_the_grace(house: House) -> None:
+    """A tier that neither the ended year nor the running one earns ends after the grace."""
+    member = new_id()
+    await house.advance(seconds=1)
+    await house.publish(replace(PROGRAMME, tier_window=TierWindow(rolling_days=0, grace_days=90)))
+    await house.advance(days=100)
+    await house.pay(member, 50_000)
+    await house.advance(days=365)  # April 2027: judged by 2026, which earned it
+    await house.sweeper.sweep()
+    assert await house.tier(member) == "silver"
+    await house.pay(member, 30_000)
+    await house.advance(days=330)  # March 2028, in the grace
+    await house.pay(member, 30_000)
+    await house.sweeper.sweep()
+    assert await house.tier(member) == "silver"
+    await house.advance(days=40)
+    await house.sweeper.sweep()
+    assert await house.tier(member) == "base"
 
 
 async def test_a_merge_raises_the_tier_that_both_reach_together(house: House) -> None:
