@@ -135,7 +135,7 @@ def _sweeping_call() -> Call:
 async def start_usage(context: Context) -> Started:
     """Records what commerce's paid and refunded orders used."""
     outbox = Outbox(encode=convert.recorded, partitions=context.settings.log_partitions)
-    handler = UsageHandler(recorder=UsageRecorder(outbox=outbox))
+    handler = UsageHandler(recorder=UsageRecorder(outbox=outbox, book=_hold_book(context)))
     return _consuming(context, producer="commerce", queue="usage", handler=handler.handle)
 
 

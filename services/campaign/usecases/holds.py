@@ -4,7 +4,7 @@ Calls of a tenant that wait at the same moment share one transaction: the row of
 locked once for all of them instead of once for each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,10 +16,9 @@ from services.campaign.domain.benefits import (
     check_uses,
     touched,
 )
-from services.campaign.domain.events import Event
+from services.campaign.domain.events import CouponReturned, Event
 from services.campaign.store import coupons, holds, requests, usage
 from services.campaign.store.requests import Answered
-from services.campaign.usecases.usage import returned_event
 from services.runtime.batching import Batcher
 from services.runtime.call import Call
 from services.runtime.clock import Clock
@@ -27,6 +26,7 @@ from services.runtime.database import Connection, Database
 from services.runtime.errors import AlreadyExists, DomainError
 from services.runtime.holds import HoldState
 from services.runtime.idempotency import REQUEST_ID_REUSED
+from services.runtime.ids import CouponId, TemplateId
 from services.runtime.outbox import Outbox
 
 FAMILY: Final = "campaign.holds"
@@ -67,9 +67,18 @@ class HoldBook:
 
         return await database.run(tenant_id, work)
 
-    async def give_back_due(self, connection: Connection, call: Call, *, limit: int = holds.MAX_DUE) -> int:
-        """Resolves up to `limit` holds whose time is over; how many."""
-        book, due = await self._open(connection, call.tenant_id, [], limit=limit)
+    async def give_back_due(
+        self,
+        connection: Connection,
+        call: Call,
+        *,
+        limit: int = holds.MAX_DUE,
+        coupon_ids: Collection[str] = (),
+    ) -> int:
+        """Resolves up to `limit` holds whose time is over; how many.
+
+        Locks the coupons of these ids as well, for whoever goes on with them in the transaction."""
+        book, due = await self._open(connection, call.tenant_id, [], limit=limit, coupon_ids=coupon_ids)
         await self._close(connection, call, book, due)
         return len(due)
 
@@ -102,15 +111,21 @@ class HoldBook:
         return answers
 
     async def _open(
-        self, connection: Connection, tenant_id: str, operations: Sequence[Operation], *, limit: int = holds.MAX_DUE
+        self,
+        connection: Connection,
+        tenant_id: str,
+        operations: Sequence[Operation],
+        *,
+        limit: int = holds.MAX_DUE,
+        coupon_ids: Collection[str] = (),
     ) -> tuple[Book, list[BenefitsHold]]:
         """The locked page of the operations, with what is overdue already resolved: it is free, swept or not."""
         machine_now = self.clock.now()
         due = await holds.lock_due(connection, tenant_id, machine_now=machine_now, limit=limit)
         found = await holds.lock(connection, tenant_id, [each.key for each in operations]) if operations else []
-        coupon_ids, promotion_ids = touched(operations, [*due, *found])
+        touched_coupons, promotion_ids = touched(operations, [*due, *found])
         buyers = {each.member_id for each in operations if isinstance(each, ToHold) and each.coupons and each.member_id}
-        locked = await holds.lock_coupons(connection, tenant_id, coupon_ids)
+        locked = await holds.lock_coupons(connection, tenant_id, touched_coupons.union(coupon_ids))
         # asked after the coupons are locked: a merge moves them, so that it is before or after this as a whole
         survivors = await coupons.survivors(connection, tenant_id, buyers)
         book = Book(
@@ -130,6 +145,18 @@ class HoldBook:
         if refunded:
             returned = await usage.return_coupons(connection, call.tenant_id, refunded)
             await self.outbox.append(connection, call, *(returned_event(each) for each in returned))
+
+
+def returned_event(coupon: usage.ReturnedCoupon) -> CouponReturned:
+    """What the other services are told of a coupon that came back."""
+    return CouponReturned(
+        coupon_id=CouponId(coupon.coupon_id),
+        template_id=TemplateId(coupon.template_id),
+        member_id=coupon.member_id,
+        order_id=coupon.order_id,
+        occurred_at=coupon.refunded_at,
+        version=coupon.version,
+    )
 
 
 HoldBatcher = Batcher[Database, Asked, bytes]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.campaign.domain.events import CouponReturned, CouponUsed, Event
+from services.campaign.domain.events import CouponUsed, Event
 from services.campaign.domain.usage import (
     CouponFact,
     Given,
@@ -17,6 +17,7 @@ from services.campaign.domain.usage import (
 )
 from services.campaign.store import usage
 from services.campaign.store.usage import PromotionCount
+from services.campaign.usecases.holds import HoldBook, returned_event
 from services.runtime.call import Call
 from services.runtime.database import Connection
 from services.runtime.ids import CouponId, TemplateId, is_id
@@ -31,6 +32,7 @@ class UsageRecorder:
     """Records facts. The transaction is the consumer's: it moves the cursor in it."""
 
     outbox: Outbox[Event]
+    book: HoldBook
 
     async def record(
         self, connection: Connection, call: Call, *, orders: Sequence[PaidOrder], refunds: Sequence[Refund]
@@ -53,20 +55,25 @@ class UsageRecorder:
             return []
         claimed = await usage.claimed(connection, tenant_id, {order.order_id for order in discounted})
         promotions = _uncovered(discounted, claimed)
-        facts, coupons = await self._settle_coupons(connection, tenant_id, discounted)
+        facts, coupons = await self._settle_coupons(connection, call, discounted)
         await usage.record_discounts(connection, tenant_id, promotions, facts)
         if promotions:
             await usage.count(connection, tenant_id, _given_counts(promotions))
         return [_used_event(fact, coupons[fact.given.source_id]) for fact in facts if fact.version]
 
     async def _settle_coupons(
-        self, connection: Connection, tenant_id: str, orders: Sequence[PaidOrder]
+        self, connection: Connection, call: Call, orders: Sequence[PaidOrder]
     ) -> tuple[Sequence[CouponFact], dict[str, UsedCoupon]]:
+        tenant_id = call.tenant_id
         named = {given.source_id for order in orders for given in order.given if given.source is UsageSource.COUPON}
         if not named:
             return (), {}
         # a till may have told anything while it was off-line
-        known = await usage.lock_coupons(connection, tenant_id, [name for name in named if is_id(name)])
+        ids = [name for name in named if is_id(name)]
+        # A coupon under an overdue hold is free, swept or not: else its use would be an excess, and the sweeper would
+        # give it back to be used again. After the orders are written: one that is paid keeps what it held.
+        await self.book.give_back_due(connection, call, coupon_ids=ids)
+        known = await usage.lock_coupons(connection, tenant_id, ids)
         facts, after = settle_coupons(orders, known)
         if after:
             await usage.settle_coupons(connection, tenant_id, after.values())
@@ -127,16 +134,4 @@ def _used_event(fact: CouponFact, coupon: UsedCoupon) -> CouponUsed:
         amount_minor=fact.given.amount_minor,
         occurred_at=fact.order.occurred_at,
         version=fact.version,
-    )
-
-
-def returned_event(coupon: usage.ReturnedCoupon) -> CouponReturned:
-    """What the other services are told of a coupon that came back."""
-    return CouponReturned(
-        coupon_id=CouponId(coupon.coupon_id),
-        template_id=TemplateId(coupon.template_id),
-        member_id=coupon.member_id,
-        order_id=coupon.order_id,
-        occurred_at=coupon.refunded_at,
-        version=coupon.version,
     )

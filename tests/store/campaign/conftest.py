@@ -105,7 +105,7 @@ async def campaign(campaign_settings: Settings) -> AsyncIterator[Campaign]:
         quotes=QuoteServicer(quoting=quoting),
         coupons=CouponServicer(desk=coupon_desk, holds=HoldDesk(batcher=holding, clock=clock)),
         audit=AuditServicer(desk=AuditDesk(books=audit_store, database=system)),
-        usage=UsageHandler(recorder=UsageRecorder(outbox=outbox)),
+        usage=UsageHandler(recorder=UsageRecorder(outbox=outbox, book=book)),
         members=MembersHandler(),
         sweeper=Sweeper(database=system, book=book),
     )

@@ -1,10 +1,12 @@
 """What commerce's events record: facts that budgets, coupons and reports follow."""
 
+from datetime import timedelta
+
 import pytest
 
 from services.runtime.ids import new_id
 from services.runtime.tenants import load
-from siyu.campaign.v1 import coupon_pb2
+from siyu.campaign.v1 import coupon_pb2, promotion_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
 from tests.store.campaign.conftest import NOW, Brand, line, paid, refunded, share, stamp
 from tests.store.campaign.test_holds import reason_of
@@ -74,6 +76,32 @@ async def test_a_coupon_used_offline_is_used_and_a_second_use_is_an_excess(brand
     figures = (await brand.audited()).figures
     assert (figures["campaign.coupons_used"], figures["campaign.coupons_used_in_excess"]) == (4, 3)
     assert await brand.sent() == [("campaign.CouponUsed", coupon.coupon_id)] * 3
+    assert await brand.red() == {}
+
+
+async def test_a_coupon_under_an_overdue_hold_is_free_off_line_too(brand: Brand) -> None:
+    """Swept or not: the use is no excess, and the coupon can't be used again when the sweeper comes."""
+    await brand.template("t")
+    await brand.promotion("p", "ORDER_AMOUNT", amount_minor=10, budget_minor=100)
+    coupon, paid_for = await brand.coupon("t"), await brand.coupon("t")
+    await brand.hold(hold_id="left", order_id="left", coupons=[(coupon.coupon_id, 100)], budgets=[("p", 60)])
+    await brand.hold(hold_id="slow", order_id="slow", coupons=[(paid_for.coupon_id, 100)])
+    brand.campaign.clock.advance(timedelta(hours=1))
+
+    def used(each: coupon_pb2.Coupon) -> promotion_pb2.LineDiscount:
+        return share("COUPON", "t", 100, coupon_id=each.coupon_id)
+
+    # an order that is paid keeps what its hold held, however late the capture
+    await brand.take(
+        paid("till", used(coupon), offline=True), paid("slow", used(paid_for)), paid("b", used(paid_for), offline=True)
+    )
+    figures = (await brand.audited()).figures
+    assert (figures["campaign.coupons_used"], figures["campaign.coupons_used_in_excess"]) == (3, 1)
+    assert (await brand.read_promotion("p")).held_minor == 0
+    await brand.sweep()
+    for each in (coupon, paid_for):
+        assert await reason_of(brand.hold(coupons=[(each.coupon_id, 100)])) == "COUPON_USED"
+    assert await reason_of(brand.capture("left")) == "HOLD_EXPIRED"
     assert await brand.red() == {}
 
 
