@@ -57,6 +57,7 @@ class EmbeddedPostgres:
     password: str
     shared_buffers_mb: int
     log: Path
+    is_disposable: bool = False
 
     @classmethod
     def prepare(
@@ -68,13 +69,22 @@ class EmbeddedPostgres:
         shared_buffers_mb: int,
         log: Path,
         shared_state: Path = SHARED_STATE,
+        is_disposable: bool = False,
     ) -> "EmbeddedPostgres":
         """Makes the cluster below `directory` unless there is one already; the password counts from then on.
 
+        A disposable one does not wait for the disk: nobody wants its data after a crash of the machine.
         Raises NotInstalled without programs, or if the cluster was made by another major version."""
         programs = postgres_programs()
         identity = identity_for(directory, programs=programs, shared_state=shared_state)
-        postgres = cls(identity=identity, port=port, password=password, shared_buffers_mb=shared_buffers_mb, log=log)
+        postgres = cls(
+            identity=identity,
+            port=port,
+            password=password,
+            shared_buffers_mb=shared_buffers_mb,
+            log=log,
+            is_disposable=is_disposable,
+        )
         if (identity.data / "PG_VERSION").exists():
             postgres._require_same_version()
         else:
@@ -88,6 +98,8 @@ class EmbeddedPostgres:
     def program(self) -> Program:
         """The server, as the supervisor runs it."""
         options = TUNING | {"shared_buffers": f"{self.shared_buffers_mb}MB", "port": str(self.port)}
+        if self.is_disposable:
+            options |= {"fsync": "off", "full_page_writes": "off"}
         return Program(
             name="postgres",
             prefix=self.identity.prefix,
@@ -158,14 +170,13 @@ class EmbeddedPostgres:
             )
 
 
-async def ensure_database(server_url: str, *, database: str, template: str | None = None) -> None:
-    """Creates the database unless it exists, as a copy of `template` where one is named."""
+async def ensure_database(server_url: str, *, database: str) -> None:
+    """Creates the database unless it exists."""
     connection = await asyncpg.connect(server_url)
     try:
         if await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
             return
-        source = f' TEMPLATE "{template}" STRATEGY file_copy' if template else ""
-        await connection.execute(f'CREATE DATABASE "{database}"{source}')
+        await connection.execute(f'CREATE DATABASE "{database}"')
     finally:
         await connection.close()
 

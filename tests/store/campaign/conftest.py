@@ -44,7 +44,7 @@ from siyu.campaign.v1 import coupon_pb2, promotion_pb2
 from siyu.commerce.v1 import events_pb2 as commerce_pb2
 from siyu.common.v1 import audit_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
-from tests.conftest import ROLE_PASSWORD, _with_database
+from tests.conftest import ROLE_PASSWORD, with_database
 
 NOW = SystemClock().now()
 """Both clocks stand here; the machine's own time, since an audit goes by the database's."""
@@ -58,7 +58,7 @@ async def campaign_settings(postgres: str) -> AsyncIterator[Settings]:
     await drop_database(postgres, database=DATABASE)
     await ensure_database(postgres, database=DATABASE)
     settings = Settings(
-        database_url=_with_database(postgres, DATABASE), role_password=ROLE_PASSWORD, log_partitions=PARTITIONS
+        database_url=with_database(postgres, DATABASE), role_password=ROLE_PASSWORD, log_partitions=PARTITIONS
     )
     await migrate(settings, "campaign")
     yield settings

@@ -35,7 +35,7 @@ from services.runtime.tenants import Tenant, Tenants
 from siyu.commerce.v1 import catalogue_pb2, events_pb2, order_pb2, supplier_pb2
 from siyu.common.v1 import audit_pb2
 from siyu.identity.v1 import member_pb2
-from tests.conftest import ROLE_PASSWORD, _with_database
+from tests.conftest import ROLE_PASSWORD, with_database
 from tests.store.commerce.peers import FakePeers
 
 NOON = datetime(2026, 5, 1, 4, tzinfo=UTC)
@@ -53,7 +53,7 @@ async def commerce_settings(postgres: str) -> AsyncIterator[Settings]:
     await drop_database(postgres, database=DATABASE)
     await ensure_database(postgres, database=DATABASE)
     settings = Settings(
-        database_url=_with_database(postgres, DATABASE), role_password=ROLE_PASSWORD, log_partitions=PARTITIONS
+        database_url=with_database(postgres, DATABASE), role_password=ROLE_PASSWORD, log_partitions=PARTITIONS
     )
     await migrate(settings, "commerce")
     yield settings
@@ -246,7 +246,13 @@ class Brand:
         return (await self.orders.cancel_order(request, self.call())).order
 
     async def refund(
-        self, order_id: str, units: dict[str, int], *, restock: bool = True, request_id: str = ""
+        self,
+        order_id: str,
+        units: dict[str, int],
+        *,
+        restock: bool = True,
+        request_id: str = "",
+        at: datetime | None = None,
     ) -> order_pb2.RefundOrderResponse:
         request = order_pb2.RefundOrderRequest(
             request_id=request_id or new_id(),
@@ -256,6 +262,7 @@ class Brand:
                 for line_id, quantity in units.items()
             ],
             reason="damaged",
+            occurred_at=stamp(at) if at else None,
         )
         return await self.orders.refund_order(request, self.call())
 

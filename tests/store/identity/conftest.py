@@ -33,13 +33,13 @@ from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock
 from services.runtime.database import EVERY_TENANT, Connection, Database
 from services.runtime.ids import new_id
-from services.runtime.migrations import migrate
 from services.runtime.outbox import Outbox
 from services.runtime.relay import Relay
 from services.runtime.settings import Settings
 from services.runtime.tenants import Tenants
 from siyu.common.v1 import event_pb2
 from siyu.identity.v1 import member_pb2, store_pb2, tenant_pb2
+from tests.conftest import ROLE_PASSWORD
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ROOT_SECRET = "0123456789abcdef0123456789abcdef"
@@ -200,11 +200,9 @@ def openid(value: str, issuer: str = "wxapp") -> member_pb2.Identifier:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def identity_settings(empty_database_url: str) -> Settings:
-    """Settings over a database with identity's schema alone."""
-    settings = Settings(database_url=empty_database_url, role_password="roles-of-a-test-run", log_partitions=PARTITIONS)
-    await migrate(settings, "identity")
-    return settings
+async def identity_settings(database_url: str) -> Settings:
+    """Settings over an empty database."""
+    return Settings(database_url=database_url, role_password=ROLE_PASSWORD, log_partitions=PARTITIONS)
 
 
 @pytest.fixture

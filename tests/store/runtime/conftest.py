@@ -1,10 +1,8 @@
 """A database with the runtime's own tables in two schemas, without any service's."""
 
-import itertools
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -16,14 +14,12 @@ from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.database import Database
 from services.runtime.ids import new_id
 from services.runtime.settings import Settings, role_name
-from tests.conftest import ROLE_PASSWORD
+from tests.conftest import ROLE_PASSWORD, empty, with_database
 
 PRODUCER = "commerce"
 CONSUMER = "loyalty"
 PARTITIONS = 2
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-
-_numbers = itertools.count(1)
 
 # what a service would have: something to count effects in, under row-level security
 _EFFECTS = """
@@ -38,11 +34,12 @@ _EFFECTS = """
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def runtime_template(postgres: str) -> AsyncIterator[str]:
-    """The name of a database with the runtime's tables for a producer and a consumer, to be cloned."""
+async def runtime_database(postgres: str) -> AsyncIterator[str]:
+    """The admin URL of a database with the runtime's tables for a producer and a consumer."""
     name = f"siyu_runtime_{os.getpid()}"
     await ensure_database(postgres, database=name)
-    connection = await asyncpg.connect(_with_database(postgres, name))
+    url = with_database(postgres, name)
+    connection = await asyncpg.connect(url)
     try:
         for service in (PRODUCER, CONSUMER):
             for statement in schema.roles(service, password=ROLE_PASSWORD):
@@ -57,26 +54,20 @@ async def runtime_template(postgres: str) -> AsyncIterator[str]:
             await connection.execute("RESET ROLE")
     finally:
         await connection.close()
-    yield name
+    yield url
     await drop_database(postgres, database=name)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def runtime_settings(postgres: str, runtime_template: str, valkey_url: str) -> AsyncIterator[Settings]:
-    """Settings over a database of this test's own with the runtime's tables."""
-    name = f"siyu_runtime_{os.getpid()}_{next(_numbers)}"
-    await ensure_database(postgres, database=name, template=runtime_template)
-    yield Settings(
-        database_url=_with_database(postgres, name),
+async def runtime_settings(runtime_database: str, valkey_url: str) -> Settings:
+    """Settings over an empty database with the runtime's tables."""
+    await empty(runtime_database, (PRODUCER, CONSUMER))
+    return Settings(
+        database_url=runtime_database,
         redis_url=valkey_url,
         role_password=ROLE_PASSWORD,
         log_partitions=PARTITIONS,
     )
-    await drop_database(postgres, database=name)
-
-
-def _with_database(url: str, database: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 @pytest_asyncio.fixture
