@@ -16,6 +16,7 @@ from services.commerce.domain.suppliers import SETTLED_STATES, SupplierOrder
 from services.commerce.store import orders, settlement, stock, suppliers
 from services.commerce.usecases import booking
 from services.commerce.usecases.placing import check_own_store
+from services.commerce.usecases.pricing import MAX_AHEAD
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
@@ -46,7 +47,7 @@ async def refund(shop: Shop, call: Call, asked: Refunding, once: Once[Refunded])
     """Refunds units of lines; the encoded refund, the same for a repeated request.
 
     Raises UnknownOrder (also for another store's), OrderNotPaid, UnknownLine, UnitsAlreadyRefunded, Invalid for a line
-    that stands twice.
+    that stands twice, or for a time before the sale's or more than a day ahead.
     """
     if len({line.line_id for line in asked.lines}) < len(asked.lines):
         raise Invalid("a line stands twice", field="lines")
@@ -63,7 +64,7 @@ async def refund(shop: Shop, call: Call, asked: Refunding, once: Once[Refunded])
             asked.lines,
             refund_id=RefundId(new_id()),
             reason=asked.reason,
-            occurred_at=asked.occurred_at or call.now,
+            occurred_at=_happened(call, asked.occurred_at, order),
         )
         current = supplier_rules.give_back_all(theirs, {line.line_no: line.quantity for line in made.lines})
         after = handed_over(after, current)
@@ -71,6 +72,18 @@ async def refund(shop: Shop, call: Call, asked: Refunding, once: Once[Refunded])
         return Refunded(refund=made, order=after)
 
     return await once.run(shop.database, work)
+
+
+def _happened(call: Call, asked_at: datetime | None, order: Order) -> datetime:
+    """When the refund happened. Raises Invalid for a time before the sale's, or more than a day ahead."""
+    if asked_at is None:
+        # a till whose clock is ahead may have sold a little later than now
+        return max(order.occurred_at, call.now)
+    if asked_at < order.occurred_at:
+        raise Invalid("before the sale that it refunds", field="occurred_at")
+    if asked_at > call.now + MAX_AHEAD:
+        raise Invalid("more than a day ahead of the business time", field="occurred_at")
+    return asked_at
 
 
 async def post(

@@ -228,6 +228,19 @@ async def test_goods_come_back_only_if_they_do(brand: Brand) -> None:
     await brand.audited()
 
 
+async def test_a_refund_happens_between_its_sale_and_tomorrow(brand: Brand) -> None:
+    """Statements, tiers and windows go by it: neither before there was a sale, nor in a far future."""
+    sold = brand.now - timedelta(days=2)
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 4, 1000)), at=sold))).order
+    for at in (sold - timedelta(microseconds=1), brand.now + timedelta(days=1, microseconds=1)):
+        with pytest.raises(Invalid) as refused:
+            await brand.refund(order.order_id, {"1": 1}, at=at)
+        assert refused.value.violations[0][0] == "occurred_at"
+    for at in (sold, brand.now + timedelta(days=1)):
+        await brand.refund(order.order_id, {"1": 1}, at=at)
+    await brand.audited()
+
+
 async def test_an_unpaid_order_is_not_refunded(brand: Brand) -> None:
     order = await placed(brand)
     with pytest.raises(Refused) as refused:
