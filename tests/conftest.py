@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 
 from services.console.stack import ports
 from services.console.stack.postgres import SHARED_BUFFERS_MB_TO_TEST, EmbeddedPostgres, drop_database, ensure_database
@@ -43,6 +44,14 @@ _EMPTY = """
         INSERT INTO {service}.relay_horizon (horizon) VALUES ('0');
     END $$
 """
+
+# rich's tracebacks, with every local, took a test that fails on purpose nine seconds
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 _numbers = itertools.count(1)
 
