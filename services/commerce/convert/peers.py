@@ -126,6 +126,7 @@ class CampaignOffers:
                 for use in step.budgets
             ],
             ttl_s=step.ttl_s,
+            issued_at=stamp(step.issued_at),
             occurred_at=stamp(occurred_at),
         )
         await self.channels.invoke(self._coupons.HoldBenefits, request, call)
@@ -226,6 +227,7 @@ class LoyaltyPoints:
             point_currency=step.point_currency,
             points=step.points,
             ttl_s=step.ttl_s,
+            issued_at=stamp(step.issued_at),
             order_id=step.order_id,
         )
         await self.channels.invoke(self._points.HoldPoints, request, call)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -86,11 +87,16 @@ class BudgetUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One participant of an order's saga. Every call for it carries request ids derived from the order's id."""
+    """One participant of an order's saga. Every call for it carries request ids derived from the order's id.
+
+    `issued_at` is when the order was placed, in machine time: by it a peer refuses a hold that comes after its void was
+    forgotten.
+    """
 
     order_id: OrderId
     kind: StepKind
     state: StepState
+    issued_at: datetime
     member_id: str = ""
     point_currency: str = ""
     points: int = 0

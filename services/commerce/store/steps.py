@@ -11,7 +11,8 @@ from services.runtime.ids import OrderId
 
 _COLUMNS = """
     s.order_id::text, s.kind, s.state, coalesce(s.member_id::text, '') AS member_id, s.point_currency, s.points,
-    s.coupons, s.budgets, s.ttl_s, s.attempts
+    s.coupons, s.budgets, s.ttl_s, s.attempts,
+    (SELECT o.placed_at FROM orders AS o WHERE o.tenant_id = s.tenant_id AND o.order_id = s.order_id) AS issued_at
 """
 _INSERT = """
     INSERT INTO order_steps (tenant_id, order_id, kind, state, member_id, point_currency, points, coupons, budgets,
@@ -117,6 +118,7 @@ def _step(row: Any) -> Step:
         order_id=row["order_id"],
         kind=StepKind(row["kind"]),
         state=StepState(row["state"]),
+        issued_at=row["issued_at"],
         member_id=row["member_id"],
         point_currency=row["point_currency"],
         points=row["points"],

@@ -128,7 +128,7 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
         if placing.expected_due_minor not in {None, priced.due_minor}:
             raise TotalChanged(expected_minor=placing.expected_due_minor or 0, due_minor=priced.due_minor)
         ttl_s = placing.payment_ttl_s or DEFAULT_PAYMENT_TTL_S
-        wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=ttl_s)
+        wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=ttl_s, issued_at=shop.now())
         order = order_from(priced, basket, order_id=order_id, expires_at=shop.now() + timedelta(seconds=ttl_s))
         order = saga.with_hold_ids(order, wanted)
         attempt = attempt_of(call, basket, once.fingerprint, priced.candidates)

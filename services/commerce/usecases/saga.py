@@ -7,6 +7,7 @@ long as it takes.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -41,8 +42,8 @@ _GONE: Final = frozenset({"HOLD_EXPIRED", "HOLD_VOIDED", "HOLD_NOT_FOUND"})
 _log = structlog.get_logger(__name__)
 
 
-def steps_of(priced: Priced, *, order_id: OrderId, payment_ttl_s: int) -> tuple[Step, ...]:
-    """What the peers must hold for the order; empty: nothing."""
+def steps_of(priced: Priced, *, order_id: OrderId, payment_ttl_s: int, issued_at: datetime) -> tuple[Step, ...]:
+    """What the peers must hold for the order that is placed at `issued_at` (machine time); empty: nothing."""
     ttl_s = min(payment_ttl_s + HOLD_GRACE_S, MAX_HOLD_TTL_S)
     wanted = []
     if priced.tender.points:
@@ -51,6 +52,7 @@ def steps_of(priced: Priced, *, order_id: OrderId, payment_ttl_s: int) -> tuple[
                 order_id=order_id,
                 kind=StepKind.POINTS,
                 state=StepState.ASKED,
+                issued_at=issued_at,
                 member_id=priced.member_id,
                 point_currency=priced.point_currency,
                 points=priced.tender.points,
@@ -63,6 +65,7 @@ def steps_of(priced: Priced, *, order_id: OrderId, payment_ttl_s: int) -> tuple[
                 order_id=order_id,
                 kind=StepKind.BENEFITS,
                 state=StepState.ASKED,
+                issued_at=issued_at,
                 member_id=priced.member_id,
                 coupons=priced.coupons,
                 budgets=priced.budgets,

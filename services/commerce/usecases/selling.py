@@ -97,7 +97,7 @@ async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> b
         return await _go_on(shop, call, known.order_id, sale, once, own=known.order_id == order_id)
     assert goods is not None
     priced = await placing.priced_basket(shop, call, basket, goods, occurred_at=sale.occurred_at)
-    wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=SELL_TTL_S)
+    wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=SELL_TTL_S, issued_at=shop.now())
     order = _order_of(priced, sale, order_id, wanted, now=shop.now())
     if wanted:
         # refused before anything is held

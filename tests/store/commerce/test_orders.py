@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from services.runtime.call import ActorKind
-from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused
+from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused, Unavailable
 from services.runtime.holds import HoldState
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import catalogue_pb2, order_pb2
@@ -43,6 +43,18 @@ async def test_a_repeated_place_answers_the_first_reply_whatever_happened_since(
         await brand.place(brand.basket(line("1", "TEA", 2, 500), burn=100), request_id=request_id)
     assert brand.peers.points.balances[brand.member_id] == 300
     await brand.audited()
+
+
+async def test_a_hold_that_is_asked_for_again_is_as_old_as_its_order(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 300
+    basket, request_id, placed_at = brand.basket(line("1", "TEA", 1, 500), burn=100), new_id(), brand.clock.now()
+    brand.peers.points.link.lose.append("points.hold")
+    with pytest.raises(Unavailable):
+        await brand.place(basket, request_id=request_id)
+    brand.clock.advance(timedelta(minutes=5))
+    await brand.place(basket, request_id=request_id)
+    (step,) = brand.peers.points.holds.steps.values()
+    assert step.issued_at == placed_at
 
 
 async def test_the_total_that_the_customer_saw_is_kept(brand: Brand) -> None:
