@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -101,8 +100,6 @@ def audit(
 @app.command()
 def bench(only: Annotated[str, typer.Option(help="the name of one measurement")] = "") -> None:
     """Measure, print a table and write build/bench.json."""
-    # read when grpc is imported; without it each pgbench that is started prints a line
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     sys.exit(importlib.import_module("tests.bench.main").main(only=only))
 
 
