@@ -108,6 +108,7 @@ def _shop(context: Context) -> Shop:
         outbox=Outbox(encode=events.recorded, partitions=context.settings.log_partitions),
         peers=peers.over(context.channels),
         tenants=context.tenants,
+        max_open_orders=context.settings.max_open_orders,
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DatabaseRole = Literal["app", "system", "owner"]
+MAX_OPEN_ORDERS = 20
 SERVICES = ("identity", "loyalty", "campaign", "commerce")
 
 
@@ -32,6 +33,8 @@ class Settings(BaseSettings):
     service_secret: str = Field(default="", validation_alias="SIYU_SERVICE_SECRET", repr=False)
     pool_size: int = Field(default=8, ge=1, le=200, validation_alias="SIYU_POOL_SIZE")
     batch_lanes: int = Field(default=2, ge=1, le=32, validation_alias="SIYU_BATCH_LANES")
+    # placed orders of one member that wait for payment at a time: they reserve what nobody else can buy
+    max_open_orders: int = Field(default=MAX_OPEN_ORDERS, ge=1, le=10_000, validation_alias="SIYU_MAX_OPEN_ORDERS")
     log_level: str = Field(default="INFO", validation_alias="SIYU_LOG_LEVEL")
     trace_ratio: float = Field(default=0.0, ge=0, le=1, validation_alias="SIYU_TRACE_RATIO")
     otlp_endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")

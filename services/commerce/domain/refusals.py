@@ -183,6 +183,20 @@ class OutOfStock(Refused):
         )
 
 
+class TooManyOpenOrders(Refused):
+    """The member has as many unpaid orders as one member may have: what they reserve nobody else can buy."""
+
+    reason = "TOO_MANY_OPEN_ORDERS"
+
+    def __init__(self, *, most: int) -> None:
+        """Tells the limit."""
+        super().__init__(
+            f"the member has {most} orders that wait for payment; pay or cancel one",
+            subject="orders/open",
+            metadata={"limit": str(most)},
+        )
+
+
 class TotalChanged(Refused):
     """The total is not what the customer saw."""
 

@@ -72,6 +72,18 @@ _FIND = f"""
     WHERE o.tenant_id = $1::uuid AND o.order_id = ANY($2::uuid[])
 """
 _LOCK = f"{_FIND} ORDER BY o.order_id FOR NO KEY UPDATE"
+# one member's placings wait for each other, so that each counts those before it; members never wait for one another
+_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('open orders ' || $1 || $2, 0))"
+# no more than can matter are counted, one by one along the index of those that wait
+_OPEN_OF_MEMBER = """
+    SELECT count(*)
+    FROM (
+        SELECT 1
+        FROM orders AS o
+        WHERE o.tenant_id = $1::uuid AND o.member_id = $2::uuid AND o.state = 1
+        LIMIT $3
+    ) AS w
+"""
 # two ways to know a sale again: the order that its request makes, and the till's own number
 _FIND_SALE = """
     SELECT o.order_id::text, o.goods, o.state
@@ -187,6 +199,14 @@ class KnownSale:
     order_id: OrderId
     goods: bytes
     state: OrderState
+
+
+async def open_of_member(connection: Connection, tenant_id: str, member_id: MemberId, *, most: int) -> int:
+    """How many of the member's orders wait for payment, counted up to `most`; no other can come until the commit."""
+    driver = raw(connection)
+    await driver.execute(_ALONE, tenant_id, member_id)
+    number: int = await driver.fetchval(_OPEN_OF_MEMBER, tenant_id, member_id, most)
+    return number
 
 
 async def insert(connection: Connection, tenant_id: str, order: Order, attempt: Attempt, *, now: datetime) -> None:

@@ -15,7 +15,7 @@ from services.commerce.domain.orders import (
     OrderState,
     Payment,
 )
-from services.commerce.domain.refusals import OrderGivenUp, TotalChanged, UnknownOrder
+from services.commerce.domain.refusals import OrderGivenUp, TooManyOpenOrders, TotalChanged, UnknownOrder
 from services.commerce.domain.saga import Step, StepEvent, StepState, advance
 from services.commerce.store import orders, steps
 from services.commerce.store.orders import Attempt, Stored
@@ -91,7 +91,7 @@ async def priced_basket(
 async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -> bytes:
     """Places the order and holds everything for it; the encoded answer, the same for a repeated request.
 
-    Raises what the peers refuse, OutOfStock, TotalChanged; then nothing is held.
+    Raises what the peers refuse, OutOfStock, TotalChanged, TooManyOpenOrders; then nothing is held.
     """
     try:
         return await _place(shop, call, placing, once)
@@ -134,6 +134,7 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
         attempt = attempt_of(call, basket, once.fingerprint, priced.candidates)
 
         async def book(connection: Connection) -> Placed:
+            await _check_open_orders(connection, shop, call, order)
             await booking.place(connection, shop, call, order, attempt=attempt, saga=wanted)
             return Placed(order=order, candidates=priced.candidates)
 
@@ -144,6 +145,15 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
     check_same_request(known, once.fingerprint)
     stored, wanted = await saga_of(shop, call, order_id)
     return await _hold_and_answer(shop, call, stored.order, wanted, once=once)
+
+
+async def _check_open_orders(connection: Connection, shop: Shop, call: Call, order: Order) -> None:
+    """Raises TooManyOpenOrders: one member must not reserve the whole shop. A guest's orders are the channel's."""
+    if not order.member_id:
+        return
+    most = shop.max_open_orders
+    if await orders.open_of_member(connection, call.tenant_id, order.member_id, most=most) >= most:
+        raise TooManyOpenOrders(most=most)
 
 
 async def pay(shop: Shop, call: Call, order_id: OrderId, payments: Sequence[Payment], once: Once[Order]) -> bytes:

@@ -9,6 +9,7 @@ from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import Database
 from services.runtime.outbox import Outbox
+from services.runtime.settings import MAX_OPEN_ORDERS
 from services.runtime.tenants import Tenants
 
 SERVICE = "commerce"
@@ -16,12 +17,16 @@ SERVICE = "commerce"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shop:
-    """commerce at work. `clock` is machine time; business time comes with the call."""
+    """commerce at work. `clock` is machine time; business time comes with the call.
+
+    `max_open_orders` is how many placed orders of one member may wait for payment at a time.
+    """
 
     database: Database
     outbox: Outbox[Event]
     peers: Peers
     tenants: Tenants
+    max_open_orders: int = MAX_OPEN_ORDERS
     clock: Clock = field(default_factory=SystemClock)
 
     def now(self) -> datetime:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -63,6 +64,29 @@ async def test_the_total_that_the_customer_saw_is_kept(brand: Brand) -> None:
         await brand.place(basket, expected_due_minor=400)
     assert (refused.value.reason, refused.value.metadata) == ("TOTAL_CHANGED", {"due_minor": "500"})
     assert (await brand.place(basket, expected_due_minor=500)).order.net_minor == 500
+
+
+async def test_one_member_cannot_reserve_the_whole_shop(brand: Brand) -> None:
+    """So many unpaid orders and no more, however parallel; who pays or cancels one may place another."""
+    brand.shop = replace(brand.shop, max_open_orders=3)
+    basket = brand.basket(line("1", "TEA", 1, 500))
+    outcomes = await asyncio.gather(*(brand.place(basket) for _ in range(8)), return_exceptions=True)
+    made = [outcome.order for outcome in outcomes if isinstance(outcome, order_pb2.PlaceOrderResponse)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert {(refusal.reason, refusal.metadata["limit"]) for refusal in refused} == {("TOO_MANY_OPEN_ORDERS", "3")}
+    assert (len(made), len(refused), await brand.on_hand("TEA")) == (3, 5, (10, 3))
+    await brand.pay(made[0].order_id)
+    await brand.cancel(made[1].order_id)
+    for _ in range(2):
+        await brand.place(basket)
+    request_id = new_id()
+    for _ in range(2):
+        with pytest.raises(Refused, match="wait for payment"):
+            await brand.place(basket, request_id=request_id)
+    # another customer, and a sale at the till, are not refused for it
+    await brand.place(brand.basket(line("1", "TEA", 1, 500), member=False))
+    await brand.sell(brand.sale(basket))
+    await brand.audited()
 
 
 async def test_a_payment_must_sum_and_is_made_once(brand: Brand) -> None:

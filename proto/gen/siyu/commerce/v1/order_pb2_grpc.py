@@ -96,8 +96,10 @@ class OrderServiceServicer:
         payment until `expires_at`, then all holds go back by themselves.
 
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
-        MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
+        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
+        (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
+        wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
+        (PERMISSION_DENIED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,10 @@ class OrderServiceStub:
     payment until `expires_at`, then all holds go back by themselves.
 
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
-    MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
+    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
+    (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
+    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
+    (PERMISSION_DENIED).
     """
     PayOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -94,8 +96,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     payment until `expires_at`, then all holds go back by themselves.
 
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
-    MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
+    COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
+    (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
+    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
+    (PERMISSION_DENIED).
     """
     PayOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]  # type: ignore[assignment]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -153,8 +157,10 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         payment until `expires_at`, then all holds go back by themselves.
 
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
-        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
-        MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED).
+        COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
+        (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
+        wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
+        (PERMISSION_DENIED).
         """
 
     @_abc_1.abstractmethod
