@@ -229,6 +229,22 @@ async def test_a_refund_is_the_inverse_by_unit(brand: Brand) -> None:
     await brand.audited()
 
 
+async def test_a_refund_asks_nobody_and_follows_no_new_price(brand: Brand) -> None:
+    """It is the inverse of the sale, whatever promotions and prices say by then."""
+    await brand.list_price("TEA", 1000)
+    brand.peers.offers.member_prices["TEA"] = 100
+    order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 2))))).order
+    first = (await brand.refund(order.order_id, {"1": 1})).refund
+    await brand.list_price("TEA", 3000)
+    brand.peers.offers.member_prices["TEA"] = 2500
+    brand.peers.offers.coupons["TEN"] = (new_id(), 1000)
+    asked = len(brand.peers.offers.link.calls)
+    second = (await brand.refund(order.order_id, {"1": 1})).refund
+    assert [first.amount_minor, second.amount_minor] == [900, 900]
+    assert brand.peers.offers.link.calls[asked:] == []
+    await brand.audited()
+
+
 async def test_a_unit_is_refunded_once_by_parallel_calls(brand: Brand) -> None:
     order = (await brand.sell(brand.sale(brand.basket(line("1", "TEA", 3, 1000))))).order
     outcomes = await asyncio.gather(

@@ -106,6 +106,33 @@ async def test_the_last_unit_is_sold_once_by_fifty_tills(brand: Brand) -> None:
     await brand.audited()
 
 
+async def test_a_refused_sale_is_told_to_nobody(brand: Brand) -> None:
+    """No OrderPaid that has to be taken back: not for goods, a payment or a broken link."""
+    brand.peers.points.balances[brand.member_id] = 300
+    brand.peers.offers.coupons["TEN"] = (new_id(), 10)
+    await brand.sell(brand.sale(brand.basket(line("1", "CUP", 1, 100), codes=["TEN"])))
+    told = [name for name, _ in await brand.events()]
+    brand.peers.points.link.lose.append("points.hold")
+    refusals = [
+        (brand.basket(line("1", "TEA", 11, 100)), cash(), Refused),
+        (brand.basket(line("1", "TEA", 1, 100)), cash(99), Refused),
+        (brand.basket(line("1", "TEA", 1, 100), burn=100), cash(), Unavailable),
+    ]
+    machine_now = brand.clock.now()
+    # long ago, so that the sweeper gives up what the lost link left open
+    brand.clock.at = NOON
+    for basket, payment, error in refusals:
+        with pytest.raises(error):
+            await brand.sell(brand.sale(basket, payment))
+    brand.clock.at = machine_now
+    await brand.sweep()
+    await brand.resume()
+    after = [name for name, _ in await brand.events()]
+    assert after.count("commerce.OrderPaid") == told.count("commerce.OrderPaid") == 1
+    assert await brand.on_hand("TEA") == (10, 0)
+    await brand.audited()
+
+
 async def test_a_refusal_is_kept_for_its_request_id(brand: Brand) -> None:
     sale, request_id = brand.sale(brand.basket(line("1", "CUP", 6, 300))), new_id()
     for _ in range(2):

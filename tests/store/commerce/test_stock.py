@@ -6,8 +6,8 @@ import pytest
 
 from services.runtime.errors import Invalid, Missing, NotAllowed, Refused
 from services.runtime.ids import new_id
-from siyu.commerce.v1 import catalogue_pb2
-from tests.store.commerce.conftest import Brand, line
+from siyu.commerce.v1 import catalogue_pb2, order_pb2
+from tests.store.commerce.conftest import Brand, cash, line
 
 RECEIPT = catalogue_pb2.STOCK_DOCUMENT_KIND_RECEIPT
 COUNT = catalogue_pb2.STOCK_DOCUMENT_KIND_COUNT
@@ -66,6 +66,33 @@ async def test_orders_over_the_same_goods_in_any_order_do_not_deadlock(brand: Br
     back = [brand.basket(line("1", "CUP", 1, 10), line("2", "TEA", 1, 10), member=False) for _ in range(20)]
     await asyncio.gather(*(brand.sell(brand.sale(basket)) for pair in zip(forth, back, strict=True) for basket in pair))
     assert (await brand.on_hand("TEA"), await brand.on_hand("CUP")) == ((170, 0), (165, 0))
+    await brand.audited()
+
+
+async def test_goods_of_one_store_do_not_serve_anothers_order(brand: Brand) -> None:
+    """The store that is checked is the one that reserves, and the one that ships."""
+    basket = brand.basket(line("1", "TEA", 1))
+    basket.store_id = "S2"
+    await brand.list_price("TEA", 500)
+    request = order_pb2.PlaceOrderRequest(request_id=new_id(), basket=basket)
+    with pytest.raises(Refused) as refused:
+        await brand.orders.place_order(request, brand.office())
+    assert (refused.value.reason, refused.value.metadata["available"]) == ("OUT_OF_STOCK", "0")
+    assert await brand.on_hand("TEA") == (10, 0)
+
+    document = catalogue_pb2.PostDocumentRequest(
+        request_id=new_id(),
+        kind=catalogue_pb2.STOCK_DOCUMENT_KIND_RECEIPT,
+        store_id="S2",
+        lines=[catalogue_pb2.StockDocumentLine(sku="TEA", quantity=1)],
+        reason="delivery",
+    )
+    await brand.stock.post_document(document, brand.office())
+    request.request_id = new_id()
+    order = (await brand.orders.place_order(request, brand.office())).order
+    paying = order_pb2.PayOrderRequest(request_id=new_id(), order_id=order.order_id, payments=[cash()])
+    await brand.orders.pay_order(paying, brand.office())
+    assert await brand.on_hand("TEA") == (10, 0)
     await brand.audited()
 
 
