@@ -264,6 +264,7 @@ orders = Table(
         "order_id",
         postgresql_where=text("(member_id IS NOT NULL)"),
     ),
+    Index("orders_in_order", "tenant_id", "occurred_at", "order_id"),
     Index("orders_of_store", "tenant_id", "store_id", "occurred_at", "order_id"),
     Index(
         "orders_till_sale",

@@ -11,19 +11,26 @@ from services.commerce.domain.refunds import Refund, RefundedLine
 from services.runtime.database import Connection, raw
 from services.runtime.ids import OrderId, RefundId
 
-# an alias's orders are the survivor's
+# An alias's orders are the survivor's. A page of each, along the index of members: a LATERAL with LIMIT is a probe of
+# it whatever the planner thinks, and a plan is kept until statistics change.
 _OF_MEMBER = """
-    SELECT o.order_id::text, o.occurred_at
-    FROM orders AS o
-    WHERE o.tenant_id = $1::uuid
-      AND o.member_id IN (
-          SELECT $2::uuid
-          UNION ALL
-          SELECT a.member_id FROM member_aliases AS a WHERE a.tenant_id = $1::uuid AND a.survivor_id = $2::uuid
-      )
-      AND ($3 = '' OR o.store_id = $3)
-      AND ($4::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($4, $5::uuid))
-    ORDER BY o.occurred_at DESC, o.order_id DESC
+    WITH owners AS MATERIALIZED (
+        SELECT $2::uuid AS member_id
+        UNION ALL
+        SELECT a.member_id FROM member_aliases AS a WHERE a.tenant_id = $1::uuid AND a.survivor_id = $2::uuid
+    )
+    SELECT l.order_id::text, l.occurred_at
+    FROM owners AS m
+    CROSS JOIN LATERAL (
+        SELECT o.order_id, o.occurred_at
+        FROM orders AS o
+        WHERE o.tenant_id = $1::uuid AND o.member_id = m.member_id
+          AND ($3 = '' OR o.store_id = $3)
+          AND ($4::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($4, $5::uuid))
+        ORDER BY o.occurred_at DESC, o.order_id DESC
+        LIMIT $6
+    ) AS l
+    ORDER BY l.occurred_at DESC, l.order_id DESC
     LIMIT $6
 """
 _OF_STORE = """
@@ -63,19 +70,28 @@ _ADD_EXCEPTIONS = """
     FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::timestamptz[])
          AS e(exception_id, order_id, line_id, reason, difference, detail, posted_at)
 """
+_LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _EXCEPTION_COLUMNS = """
     e.exception_id::text, e.store_id, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at,
     r.note, r.resolved_by, r.resolved_at
 """
+# along the key, or along a store's index, from the last page's end
 _EXCEPTIONS = f"""
     SELECT {_EXCEPTION_COLUMNS}
     FROM sale_exceptions AS e
     LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
-    WHERE e.tenant_id = $1::uuid AND ($2 = '' OR e.store_id = $2)
-      AND ($3 = '' OR e.exception_id < nullif($3, '')::uuid)
-      AND (r.exception_id IS NOT NULL) = $5
+    WHERE e.tenant_id = $1::uuid AND e.exception_id < $2::uuid AND (r.exception_id IS NOT NULL) = $4
     ORDER BY e.exception_id DESC
-    LIMIT $4
+    LIMIT $3
+"""
+_EXCEPTIONS_OF_STORE = f"""
+    SELECT {_EXCEPTION_COLUMNS}
+    FROM sale_exceptions AS e
+    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
+    WHERE e.tenant_id = $1::uuid AND e.store_id = $5 AND e.exception_id < $2::uuid
+      AND (r.exception_id IS NOT NULL) = $4
+    ORDER BY e.exception_id DESC
+    LIMIT $3
 """
 _EXCEPTION = f"""
     SELECT {_EXCEPTION_COLUMNS}
@@ -168,7 +184,11 @@ async def exceptions(
     connection: Connection, tenant_id: str, *, store_id: str, resolved: bool, before: str, limit: int
 ) -> tuple[SaleException, ...]:
     """Open or resolved exceptions, newest first, below an id."""
-    rows = await raw(connection).fetch(_EXCEPTIONS, tenant_id, store_id, before, limit, resolved)
+    given = (tenant_id, before or _LAST_ID, limit, resolved)
+    if store_id:
+        rows = await raw(connection).fetch(_EXCEPTIONS_OF_STORE, *given, store_id)
+    else:
+        rows = await raw(connection).fetch(_EXCEPTIONS, *given)
     return tuple(_exception(row) for row in rows)
 
 

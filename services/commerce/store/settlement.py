@@ -55,14 +55,16 @@ _LAST_MOVE = """
     FROM settlement_entries AS e
     WHERE e.tenant_id = $1::uuid AND e.order_id = $2::uuid
 """
-# refund 0 is the sale; below it units went from one supplier to another: who gets them earns, who loses them loses
+# Party kind 0 is the customer's side: the index of the parties leaves it out, and no plan for any values takes an index
+# that may lack what is asked for. Refund 0 is the sale; below it units
+# went from one supplier to another: who gets them earns, who loses them loses
 _SUMS = """
     SELECT coalesce(sum(e.amount_minor) FILTER (WHERE e.refund_no = 0 OR (e.refund_no < 0 AND e.amount_minor > 0)), 0)
                ::bigint AS earned_minor,
            coalesce(-sum(e.amount_minor) FILTER (WHERE e.refund_no > 0 OR (e.refund_no < 0 AND e.amount_minor < 0)), 0)
                ::bigint AS reversed_minor
     FROM settlement_entries AS e
-    WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_id = $3
+    WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_kind <> 0 AND e.party_id = $3
       AND ($4::timestamptz IS NULL OR e.occurred_at >= $4) AND ($5::timestamptz IS NULL OR e.occurred_at < $5)
 """
 _PAGE = """
@@ -72,7 +74,7 @@ _PAGE = """
            (SELECT array_agg(p.tender ORDER BY p.payment_no) FROM order_payments AS p
             WHERE p.tenant_id = e.tenant_id AND p.order_id = e.order_id) AS tenders
     FROM settlement_entries AS e
-    WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_id = $3
+    WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_kind <> 0 AND e.party_id = $3
       AND ($4::timestamptz IS NULL OR e.occurred_at >= $4) AND ($5::timestamptz IS NULL OR e.occurred_at < $5)
       AND ($6::timestamptz IS NULL
            OR (e.occurred_at, e.order_id, e.refund_no, e.line_no, e.entry_no) > ($6, $7::uuid, $8, $9, $10))

@@ -62,10 +62,11 @@ _FIND_HOLD = """
     WHERE h.tenant_id = $1::uuid AND h.order_id = $2::uuid
     FOR UPDATE
 """
+# by its key: said plainly, the state would lead to the index of the open holds, and all of the tenant's are read there
 _RESOLVE_HOLD = """
     UPDATE stock_holds
     SET state = $3, resolved_at = clock_timestamp()
-    WHERE tenant_id = $1::uuid AND order_id = $2::uuid AND state = 'held'
+    WHERE tenant_id = $1::uuid AND order_id = $2::uuid AND (state = 'held') IS TRUE
 """
 _LINES = """
     SELECT l.document_id::text, d.kind, l.change, l.on_hand_after, coalesce(d.order_id::text, '') AS order_id,

@@ -108,14 +108,16 @@ _OPEN = """
     FROM supplier_orders AS s
     WHERE s.tenant_id = $1::uuid AND s.order_id = $2::uuid AND s.state = 1
 """
-# over all tenants, each by its own business time; 2 is REQUESTED
+# Over all tenants, each by its own business time; 2 is REQUESTED. The statement's time and not the clock's: a value
+# that changes from row to row is no condition of an index.
 _OVERDUE = """
     SELECT s.tenant_id::text, s.supplier_order_id::text
     FROM tenants AS t
     CROSS JOIN LATERAL (
         SELECT o.tenant_id, o.supplier_order_id
         FROM supplier_orders AS o
-        WHERE o.tenant_id = t.tenant_id AND o.state = 2 AND o.accept_by <= coalesce(t.test_clock_at, clock_timestamp())
+        WHERE o.tenant_id = t.tenant_id AND o.state = 2
+          AND o.accept_by <= coalesce(t.test_clock_at, statement_timestamp())
         ORDER BY o.accept_by
         LIMIT $1
     ) AS s
@@ -129,7 +131,7 @@ _PRESUMED = """
         SELECT o.tenant_id, o.supplier_order_id
         FROM supplier_orders AS o
         WHERE o.tenant_id = t.tenant_id AND o.state = 7
-          AND o.deliver_by <= coalesce(t.test_clock_at, clock_timestamp())
+          AND o.deliver_by <= coalesce(t.test_clock_at, statement_timestamp())
         ORDER BY o.deliver_by
         LIMIT $1
     ) AS s

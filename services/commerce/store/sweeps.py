@@ -13,7 +13,9 @@ _EXPIRED = """
     ORDER BY o.expires_at
     LIMIT $1
 """
-# the return window is over, in each tenant's business time; nothing is told, since nothing follows from it yet
+# The return window is over, in each tenant's business time; nothing is told, since nothing follows from it yet. Orders
+# are locked by their key and changed by their ctid, whatever the planner thinks; one that somebody has just changed is
+# left to the next round.
 _CLOSE = """
     WITH ready AS (
         SELECT o.tenant_id, o.order_id
@@ -22,7 +24,7 @@ _CLOSE = """
             SELECT c.tenant_id, c.order_id
             FROM orders AS c
             WHERE c.tenant_id = t.tenant_id AND c.state IN (2, 4)
-              AND c.closes_at <= coalesce(t.test_clock_at, clock_timestamp())
+              AND c.closes_at <= coalesce(t.test_clock_at, statement_timestamp())
               AND NOT EXISTS (
                   SELECT 1 FROM supplier_orders AS s
                   WHERE s.tenant_id = c.tenant_id AND s.order_id = c.order_id AND s.state IN (1, 2, 3, 4, 7)
@@ -32,16 +34,19 @@ _CLOSE = """
         ) AS o
         LIMIT $1
     ), locked AS (
-        SELECT o.tenant_id, o.order_id
-        FROM orders AS o
-        JOIN ready USING (tenant_id, order_id)
-        ORDER BY o.tenant_id, o.order_id
-        FOR NO KEY UPDATE OF o SKIP LOCKED
+        SELECT l.*
+        FROM (SELECT r.tenant_id, r.order_id FROM ready AS r ORDER BY r.tenant_id, r.order_id) AS r
+        CROSS JOIN LATERAL (
+            SELECT o.ctid AS order_row
+            FROM orders AS o
+            WHERE o.tenant_id = r.tenant_id AND o.order_id = r.order_id
+            LIMIT 1
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS l
     )
     UPDATE orders AS o
     SET state = 5, version = o.version + 1
-    FROM locked AS l
-    WHERE o.tenant_id = l.tenant_id AND o.order_id = l.order_id AND o.state IN (2, 4)
+    WHERE o.ctid = ANY (ARRAY(SELECT l.order_row FROM locked AS l)) AND o.state IN (2, 4)
 """
 # after a restore from a dump the old transaction ids lie in the future: those events were numbered long ago
 _NUMBERED = """

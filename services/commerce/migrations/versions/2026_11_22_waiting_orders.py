@@ -1,4 +1,4 @@
-"""A member's orders that wait for payment are counted by an index; pre-deploy: nothing else changes.
+"""A member's waiting orders are counted, and a tenant's orders listed, by an index; pre-deploy: nothing else changes.
 
 Revision ID: 2026_11_22_waiting_orders
 Revises: 2026_11_22_statements
@@ -14,6 +14,7 @@ depends_on = None
 STATEMENTS = (
     "SET LOCAL lock_timeout = '5s'",
     "CREATE INDEX orders_waiting_of_member ON orders (tenant_id, member_id) WHERE state = 1 AND member_id IS NOT NULL",
+    "CREATE INDEX orders_in_order ON orders (tenant_id, occurred_at, order_id)",
 )
 
 
@@ -24,3 +25,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP INDEX orders_waiting_of_member")
+    op.execute("DROP INDEX orders_in_order")
