@@ -1,45 +1,127 @@
-"""What Envoy says itself, in the words of every other refusal: a google.rpc.Status as JSON."""
+"""What Envoy says itself, in the words of every other refusal: a google.rpc.Status, as JSON or with gRPC's details."""
 
-from google.rpc import code_pb2
+import base64
+from dataclasses import dataclass
 
-from gateway.envoy.names import Config
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from gateway.envoy.names import Config, of_type
 from gateway.pages import CONTENT_HEADER
 from services.runtime.status import DOMAIN
 
 BODY = "%LOCAL_REPLY_BODY%"
 
-# HTTP status → code, reason, text (BODY: what Envoy found)
-_REPLIES: dict[int, tuple[int, str, str]] = {
-    400: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST", BODY),
-    401: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID", BODY),
-    # a token for another audience, which the services call invalid like any other
-    403: (code_pb2.UNAUTHENTICATED, "TOKEN_INVALID", BODY),
-    404: (code_pb2.NOT_FOUND, "PATH_NOT_FOUND", "no such path; /openapi.json lists them all"),
-    408: (code_pb2.INVALID_ARGUMENT, "REQUEST_TOO_SLOW", "the request did not arrive in time"),
-    413: (code_pb2.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", "the request is larger than this edge takes"),
-    415: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST", "the content type is not one that this path takes"),
-    429: (code_pb2.RESOURCE_EXHAUSTED, "EXHAUSTED", "too much at once; come back in a moment"),
-    431: (code_pb2.INVALID_ARGUMENT, "HEADERS_TOO_LARGE", "the request's headers are larger than this edge takes"),
-    500: (code_pb2.INTERNAL, "INTERNAL", "internal error; report the request id"),
-    502: (code_pb2.UNAVAILABLE, "UNAVAILABLE", "the service did not answer as it should; try again"),
-    503: (code_pb2.UNAVAILABLE, "UNAVAILABLE", "the service does not answer; repeat with the same request id"),
-    504: (
-        code_pb2.DEADLINE_EXCEEDED,
-        "DEADLINE_EXCEEDED",
-        "the deadline passed; the outcome may be unknown: repeat with the same request id",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What is said instead of an answer.
+
+    `found` adds what Envoy found to the JSON's text; gRPC's message can't have it, since its details repeat the text
+    and are made before. `grpc_code` where gRPC's own word for it is another.
+    """
+
+    code: int
+    reason: str
+    text: str
+    found: bool = False
+    http_status: int | None = None
+    """Where Envoy would answer with another."""
+    grpc_code: int | None = None
+
+    def details(self) -> str:
+        """The header that gRPC's rich errors come by."""
+        info = any_pb2.Any()
+        info.Pack(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN))
+        told = status_pb2.Status(code=self.code_over_grpc(), message=self.text, details=[info])
+        return base64.b64encode(told.SerializeToString(deterministic=True)).decode().rstrip("=")
+
+    def code_over_grpc(self) -> int:
+        """The status in gRPC's trailers."""
+        return self.code if self.grpc_code is None else self.grpc_code
+
+
+# By the words in which Envoy's token filter explains itself; everything else of it is TOKEN_INVALID.
+_TOKEN_REPLIES: dict[str, Reply] = {
+    "Jwt_is_missing": Reply(
+        code=code_pb2.UNAUTHENTICATED, reason="TOKEN_MISSING", text="send authorization: Bearer <token>"
+    ),
+    "Jwt_is_expired": Reply(
+        code=code_pb2.UNAUTHENTICATED, reason="TOKEN_EXPIRED", text="the token has expired; ask for a new one"
+    ),
+    # nothing is wrong with the token: whoever gets a 401 throws it away
+    "Jwks_remote_fetch_is_failed": Reply(
+        code=code_pb2.UNAVAILABLE,
+        reason="KEYS_NOT_READY",
+        text="the keys that verify tokens can't be read; try again",
+        http_status=503,
     ),
 }
-# What Envoy answers with another HTTP status than it would by itself.
-_CORRECTED = {403: 401}
+_TOKEN_INVALID = Reply(
+    code=code_pb2.UNAUTHENTICATED, reason="TOKEN_INVALID", text="the token is not valid here", found=True
+)
+# By HTTP status.
+_REPLIES: dict[int, Reply] = {
+    400: Reply(
+        code=code_pb2.INVALID_ARGUMENT, reason="MALFORMED_REQUEST", text="the request can't be read", found=True
+    ),
+    401: _TOKEN_INVALID,
+    # a token for another audience, which the services call invalid like any other
+    403: Reply(
+        code=_TOKEN_INVALID.code, reason=_TOKEN_INVALID.reason, text=_TOKEN_INVALID.text, found=True, http_status=401
+    ),
+    404: Reply(
+        code=code_pb2.NOT_FOUND,
+        reason="PATH_NOT_FOUND",
+        text="no such path; /openapi.json lists them all",
+        # clients that try one version of a service after another look for this one
+        grpc_code=code_pb2.UNIMPLEMENTED,
+    ),
+    408: Reply(code=code_pb2.INVALID_ARGUMENT, reason="REQUEST_TOO_SLOW", text="the request did not arrive in time"),
+    413: Reply(
+        code=code_pb2.INVALID_ARGUMENT, reason="REQUEST_TOO_LARGE", text="the request is larger than this edge takes"
+    ),
+    415: Reply(
+        code=code_pb2.INVALID_ARGUMENT,
+        reason="MALFORMED_REQUEST",
+        text="the content type is not one that this path takes",
+    ),
+    429: Reply(code=code_pb2.RESOURCE_EXHAUSTED, reason="EXHAUSTED", text="too much at once; come back in a moment"),
+    431: Reply(
+        code=code_pb2.INVALID_ARGUMENT,
+        reason="HEADERS_TOO_LARGE",
+        text="the request's headers are larger than this edge takes",
+    ),
+    500: Reply(code=code_pb2.INTERNAL, reason="INTERNAL", text="internal error; report the request id"),
+    502: Reply(
+        code=code_pb2.UNAVAILABLE,
+        reason="UNAVAILABLE",
+        text="the service did not answer as it should; try again",
+    ),
+    503: Reply(
+        code=code_pb2.UNAVAILABLE,
+        reason="UNAVAILABLE",
+        text="the service does not answer; repeat with the same request id",
+    ),
+    504: Reply(
+        code=code_pb2.DEADLINE_EXCEEDED,
+        reason="DEADLINE_EXCEEDED",
+        text="the deadline passed; the outcome may be unknown: repeat with the same request id",
+    ),
+}
 
 
 def local_replies() -> Config:
-    """The mapping of Envoy's own replies; the application's refusals pass as they are."""
+    """The mapping of Envoy's own replies, the first that fits; the application's refusals pass as they are."""
+    found = [
+        *((_denied_for(words), reply) for words, reply in _TOKEN_REPLIES.items()),
+        *((_status_filter(status), reply) for status, reply in _REPLIES.items()),
+    ]
     return {
         "mappers": [
             _by_application(),
-            *(_mapper(status, _as_text(status), _of_grpc()) for status in _REPLIES),
-            *(_mapper(status, _as_json(status)) for status in _REPLIES),
+            *(_over_grpc(condition, reply) for condition, reply in found),
+            *(_over_http(condition, reply) for condition, reply in found),
         ]
     }
 
@@ -55,33 +137,41 @@ def _by_application() -> Config:
     }
 
 
-def _mapper(status: int, body_format: Config, *filters: Config) -> Config:
-    corrected = {"status_code": _CORRECTED[status]} if status in _CORRECTED else {}
-    return {"filter": _all_of(_status_filter(status), *filters), "body_format_override": body_format, **corrected}
-
-
-def _as_text(status: int) -> Config:
-    """For gRPC, whose code stands in the header: the body becomes grpc-message."""
-    return {"text_format_source": {"inline_string": _REPLIES[status][2]}}
-
-
-def _as_json(status: int) -> Config:
-    code, reason, text = _REPLIES[status]
+def _over_grpc(condition: Config, reply: Reply) -> Config:
+    """The body becomes grpc-message; Envoy leaves the status alone where there is one."""
     return {
-        "json_format": {
-            "code": code,
-            "message": text,
-            "details": [
-                {
-                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                    "reason": reason,
-                    "domain": DOMAIN,
-                    "metadata": {"request_id": "%REQ(X-REQUEST-ID)%"},
-                }
-            ],
-        },
-        "content_type": "application/json",
+        "filter": _all_of(condition, _of_grpc()),
+        "body_format_override": {"text_format_source": {"inline_string": reply.text}},
+        "headers_to_add": [
+            _header("grpc-status", str(reply.code_over_grpc())),
+            _header("grpc-status-details-bin", reply.details()),
+        ],
     }
+
+
+def _over_http(condition: Config, reply: Reply) -> Config:
+    body = {
+        "code": reply.code,
+        "message": f"{reply.text}: {BODY}" if reply.found else reply.text,
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": reply.reason,
+                "domain": DOMAIN,
+                "metadata": {"request_id": "%REQ(X-REQUEST-ID)%"},
+            }
+        ],
+    }
+    corrected = {} if reply.http_status is None else {"status_code": reply.http_status}
+    return {
+        "filter": condition,
+        "body_format_override": {"json_format": body, "content_type": "application/json"},
+        **corrected,
+    }
+
+
+def _header(name: str, value: str) -> Config:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _of_grpc() -> Config:
@@ -89,8 +179,21 @@ def _of_grpc() -> Config:
     return {"header_filter": {"header": {"name": CONTENT_HEADER, "string_match": {"prefix": "application/grpc"}}}}
 
 
+def _denied_for(words: str) -> Config:
+    """The token filter refused, and said so: its status alone tells no reason."""
+    return {
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": of_type(
+                "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                expression=f"response.code_details == 'jwt_authn_access_denied{{{words}}}'",
+            ),
+        }
+    }
+
+
 def _all_of(*filters: Config) -> Config:
-    return {"and_filter": {"filters": list(filters)}} if len(filters) > 1 else filters[0]
+    return {"and_filter": {"filters": list(filters)}}
 
 
 def _status_filter(status: int, *, equal: bool = True) -> Config:

@@ -84,20 +84,48 @@ async def test_a_bad_api_key(edge: TestEdge, key: str) -> None:
     check_status(await edge.http.get(BALANCE, headers=headers), http=401, code=16, reason="BAD_CREDENTIALS")
 
 
-@pytest.mark.parametrize(
-    "headers",
+BAD_TOKENS = pytest.mark.parametrize(
+    ("headers", "reason"),
     [
-        pytest.param(lambda _: {}, id="none"),
-        pytest.param(lambda _: {"authorization": "Bearer nonsense"}, id="nonsense"),
-        pytest.param(lambda edge: edge.bearer("loyalty.points.read", life_s=-60), id="expired"),
-        pytest.param(lambda edge: edge.bearer("loyalty.points.read", aud="others"), id="for others"),
-        pytest.param(lambda edge: edge.bearer("loyalty.points.read", iss="others"), id="from others"),
-        pytest.param(lambda _: {"authorization": f"Bearer {Signer().token('loyalty.points.read')}"}, id="another key"),
+        pytest.param(lambda _: {}, "TOKEN_MISSING", id="none"),
+        pytest.param(lambda _: {"authorization": "Basic c2l5dTpzaXl1"}, "TOKEN_MISSING", id="no bearer"),
+        pytest.param(lambda _: {"authorization": "Bearer nonsense"}, "TOKEN_INVALID", id="nonsense"),
+        pytest.param(lambda edge: edge.bearer("loyalty.points.read", life_s=-60), "TOKEN_EXPIRED", id="expired"),
+        pytest.param(lambda edge: edge.bearer("loyalty.points.read", aud="others"), "TOKEN_INVALID", id="for others"),
+        pytest.param(lambda edge: edge.bearer("loyalty.points.read", iss="others"), "TOKEN_INVALID", id="from others"),
+        pytest.param(
+            lambda _: {"authorization": f"Bearer {Signer().token('loyalty.points.read')}"},
+            "TOKEN_INVALID",
+            id="another key",
+        ),
+        pytest.param(
+            lambda _: {"authorization": f"Bearer {Signer().token('loyalty.points.read', life_s=-60)}"},
+            "TOKEN_EXPIRED",
+            id="expired, and of another key: time is looked at first",
+        ),
     ],
 )
-async def test_a_bad_token(edge: TestEdge, headers: Any) -> None:
-    reply = await edge.http.get(BALANCE, headers=headers(edge))
-    check_status(reply, http=401, code=16, reason="TOKEN_INVALID")
+
+
+@BAD_TOKENS
+async def test_a_bad_token(edge: TestEdge, headers: Any, reason: str) -> None:
+    edge.seen.clear()
+    check_status(await edge.http.get(BALANCE, headers=headers(edge)), http=401, code=16, reason=reason)
+    check_status(await edge.http.get("/v1/events", headers=headers(edge)), http=401, code=16, reason=reason)
+    assert edge.seen == [], "it does not get past the edge"
+
+
+@BAD_TOKENS
+async def test_a_bad_token_over_grpc(edge: TestEdge, headers: Any, reason: str) -> None:
+    edge.seen.clear()
+    async with grpc.aio.insecure_channel(edge.target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await points_pb2_grpc.PointsServiceStub(channel).GetBalance(
+                points_pb2.GetBalanceRequest(), metadata=tuple(headers(edge).items())
+            )
+    refusal = from_rpc(refused.value)
+    assert (type(refusal), refusal.reason) == (Unauthenticated, reason), "with its details"
+    assert edge.seen == [], "it does not get past the edge"
 
 
 async def test_a_token_in_the_query_is_no_token(edge: TestEdge) -> None:
@@ -211,7 +239,7 @@ async def test_grpc_passes_with_the_same_rules(edge: TestEdge) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.GetBalance(request)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert refused.value.details() == "Jwt is missing"
+        assert refused.value.details() == "send authorization: Bearer <token>"
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.GetBalance(request, metadata=(("x-api-key", f"{CLIENT}.wrong"),))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -236,6 +264,33 @@ async def test_the_access_log_knows_no_person(edge: TestEdge) -> None:
     assert any('"siyu.identity.v1.StoreService.ListStores"' in line for line in lines)
     for secret in ("told-in-a-query", MEMBER, "agent-of-a-person", SECRET, "Bearer"):
         assert not any(secret in line for line in lines), secret
+
+
+async def test_envoys_own_refusals_over_grpc_have_details(edge: TestEdge) -> None:
+    async def slow(_request: Message, _call: Call) -> Message:
+        await asyncio.sleep(30)
+        return points_pb2.GetBalanceResponse()
+
+    metadata = tuple(edge.bearer("loyalty.points.read loyalty.points.write").items())
+    large = points_pb2.AccrueRequest(reason="x" * (5 * 1024 * 1024))
+    edge.answers["siyu.loyalty.v1.PointsService.GetBalance"] = slow
+    options = (("grpc.max_send_message_length", -1),)
+    try:
+        async with grpc.aio.insecure_channel(edge.target, options=options) as channel:
+            stub = points_pb2_grpc.PointsServiceStub(channel)
+            nowhere = channel.unary_unary("/siyu.common.v1.FeedService/ReadLog", request_serializer=bytes)
+            valid = points_pb2.GetBalanceRequest(member_id=MEMBER, point_currency="points")
+            for call, code, reason in (
+                (nowhere(b"", metadata=metadata), grpc.StatusCode.UNIMPLEMENTED, "PATH_NOT_FOUND"),
+                (stub.Accrue(large, metadata=metadata), grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_TOO_LARGE"),
+                (stub.GetBalance(valid, metadata=metadata), grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await call
+                assert refused.value.code() is code, refused.value
+                assert from_rpc(refused.value).reason == reason
+    finally:
+        edge.answers.pop("siyu.loyalty.v1.PointsService.GetBalance")
 
 
 async def test_too_large_a_request(edge: TestEdge) -> None:

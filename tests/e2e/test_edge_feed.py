@@ -158,7 +158,7 @@ async def test_who_may_not_read(edge: TestEdge, claims: dict[str, str], reason: 
 
 
 async def test_no_token_no_events(edge: TestEdge) -> None:
-    check_status(await edge.http.get("/v1/events"), http=401, code=16, reason="TOKEN_INVALID")
+    check_status(await edge.http.get("/v1/events"), http=401, code=16, reason="TOKEN_MISSING")
 
 
 async def test_the_pages_need_no_token(edge: TestEdge) -> None:

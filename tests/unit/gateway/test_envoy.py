@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from gateway import contracts
 from gateway.envoy.bootstrap import bootstrap
 from gateway.envoy.names import API_KEY, BUFFER, LIMIT, TOKEN, TRANSCODER
-from gateway.envoy.replies import _REPLIES
+from gateway.envoy.replies import _REPLIES, _TOKEN_REPLIES
+from gateway.openapi.reasons import refusals_of
 from gateway.pages import CLIENT_HEADER, KEY_CHECK, LIMIT_CHECK, PAGES
 from gateway.refusals import HTTP_STATUS
 from gateway.settings import EdgeSettings
 from services.console.stack.wheels import envoy_program
+from services.runtime.auth import bearer
+from services.runtime.errors import Unauthenticated
 from services.runtime.settings import SERVICES, Settings
 
 RPCS = [pytest.param(rpc, id=rpc.name.removeprefix("siyu.")) for rpc in contracts.rpcs()]
@@ -148,10 +152,28 @@ def test_the_access_log_has_neither_path_nor_address(rendered: dict[str, Any]) -
 
 
 def test_own_replies_speak_like_the_services() -> None:
-    for status, (code, reason, text) in _REPLIES.items():
-        assert re.fullmatch(r"[A-Z][A-Z_]+", reason)
-        assert text
-        assert HTTP_STATUS[code] // 100 == status // 100
+    for status, reply in [*_REPLIES.items(), *((401, each) for each in _TOKEN_REPLIES.values())]:
+        assert re.fullmatch(r"[A-Z][A-Z_]+", reply.reason)
+        assert HTTP_STATUS[reply.code] // 100 == (reply.http_status or status) // 100
+        told = status_pb2.Status.FromString(base64.b64decode(reply.details() + "=="))
+        # gRPC's libraries throw details away that are of another code or text than the status beside them
+        assert (told.code, told.message) == (reply.code_over_grpc(), reply.text)
+        info = error_details_pb2.ErrorInfo()
+        assert told.details[0].Unpack(info)
+        assert (info.reason, info.domain) == (reply.reason, "siyu")
+
+
+def test_a_token_is_refused_in_the_words_of_the_services() -> None:
+    def said(value: str | None) -> tuple[str, str]:
+        with pytest.raises(Unauthenticated) as refused:
+            bearer(value)
+        return refused.value.reason, refused.value.message
+
+    missing = _TOKEN_REPLIES["Jwt_is_missing"]
+    assert (missing.reason, missing.text) == said(None)
+    documented = {each.reason for each in refusals_of(next(rpc for rpc in contracts.rpcs() if not rpc.rule.public))}
+    told = {reply.reason for reply in (*_TOKEN_REPLIES.values(), _REPLIES[401], _REPLIES[403])}
+    assert told - {"KEYS_NOT_READY"} == {reason for reason in documented if reason.startswith("TOKEN_")}
 
 
 def test_envoy_accepts_it_and_warns_of_nothing(tmp_path: Path, rendered: dict[str, Any]) -> None:
