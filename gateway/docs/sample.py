@@ -16,7 +16,19 @@ _BY_NAME = {
     "supplierId": "supplier-1",
     "channel": "pos",
     "timeZone": "Asia/Shanghai",
+    "displayName": "Example",
+    "otherMemberId": "0199a3c4-7d1e-7000-8000-000000000002",
+    "validUntil": "2029-12-31T10:00:00Z",
+    "percent": "100",
+    "evidence": "ticket-1",
+    # of an identifier, whose first kind is the phone number
+    "value": "+8613800138000",
+    "note": "counted again",
+    "reason": "goodwill",
 }
+# What the contract does not demand and the services refuse, or take for something else, at its zero: a line of no
+# units, a store that is closed, a phone number that finds nobody.
+_ALSO = ("quantity", "active", "verified")
 _UUID = "0199a3c4-7d1e-7000-8000-000000000001"
 _CANDIDATES = ("example-1", "points", "pos", "CNY", "identity.read", "2026-01-31", "10", "1", "")
 
@@ -53,15 +65,16 @@ def _object(schema: Schema, components: dict[str, Schema], depth: int) -> dict[s
     if depth >= MAX_DEPTH:
         return {}
     properties: dict[str, Schema] = schema.get("properties", {})
-    chosen = schema.get("required") or list(properties)[:3]
+    chosen = list(schema.get("required") or list(properties)[:3])
+    chosen += [name for name in _ALSO if name in properties and name not in chosen]
     return {name: sample(properties[name], components, name=name, depth=depth + 1) for name in chosen}
 
 
 def _string(schema: Schema, name: str) -> str:
     if schema.get("format") == "uuid":
-        return _UUID
+        return _BY_NAME.get(name, _UUID)
     if schema.get("format") == "date-time":
-        return "2026-01-31T10:00:00Z"
+        return _BY_NAME.get(name, "2026-01-31T10:00:00Z")
     if schema.get("format") in {"int64", "uint64"}:
         return "1"
     pattern = schema.get("pattern", "")
