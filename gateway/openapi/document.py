@@ -14,6 +14,7 @@ from gateway.openapi.feed import feed_operation
 from gateway.openapi.reasons import STATUS, refusals_of, responses, status_schema
 from gateway.openapi.schema import Schema, Schemas, component_name
 from gateway.pages import API_KEY_HEADER, EVENTS
+from services.runtime.settings import SERVICES
 from siyu.common.v1 import rule_pb2
 
 TITLE = "Siyu"
@@ -52,6 +53,7 @@ _BOUND = {
     rule_pb2.OBJECT_SCOPE_OWN_SUPPLIER: "A caller bound to a supplier reaches that supplier only.",
     rule_pb2.OBJECT_SCOPE_OWN_CUSTOMERS: "A guide reaches the customers bound to the guide only.",
 }
+_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.\s+(?=[A-Z`\d])")
 _VARIABLE = re.compile(r"\{([^}=]+)(?:=[^}]*)?\}")
 
 
@@ -121,10 +123,17 @@ def component_name_of_service(full_name: str) -> str:
     return full_name.removeprefix("siyu.").replace(".v1.", ".", 1)
 
 
+def first_sentence(comment: str) -> str:
+    """The first sentence of a comment that is wrapped into lines, without its full stop."""
+    paragraph = " ".join(comment.partition("\n\n")[0].split())
+    return _SENTENCE_END.split(paragraph, maxsplit=1)[0].rstrip(".")
+
+
 def _tags() -> list[dict[str, str]]:
+    """Identity's first: without a tenant, a client and a token nothing else can be tried."""
     return [
         {"name": component_name_of_service(service.full_name), "description": _about(service.full_name)}
-        for service in open_services()
+        for service in sorted(open_services(), key=lambda each: SERVICES.index(each.full_name.split(".")[1]))
     ]
 
 
@@ -139,12 +148,11 @@ def _operation(rpc: Rpc, binding: Binding, number: int, schemas: Schemas) -> dic
     request = rpc.descriptor.input_type
     # names that the URL's variables take from the body's top level; nested ones may stand in both
     in_path = {name for name in binding.variables if "." not in name}
-    summary, _, _ = rpc.comment.partition(". ")
     operation: dict[str, Any] = {
         "operationId": f"{rpc.descriptor.containing_service.name}_{rpc.descriptor.name}"
         + ("" if number == 0 else f"_{number + 1}"),
         "tags": [tag_of(rpc)],
-        "summary": summary.splitlines()[0].rstrip(".") if summary else rpc.descriptor.name,
+        "summary": first_sentence(rpc.comment) or rpc.descriptor.name,
         "description": "\n\n".join([rpc.comment, _who(rpc), _how(rpc)]),
         "parameters": [_path_parameter(request, name, schemas) for name in binding.variables],
         "responses": {
