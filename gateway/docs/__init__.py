@@ -14,6 +14,7 @@ def documents() -> dict[str, Document]:
     return {
         "/openapi.json": Document.of(as_json(), "application/json"),
         "/docs": Document.of(page(document()).encode(), "text/html; charset=utf-8"),
+        "/docs/icon.svg": Document.of((STATIC / "icon.svg").read_bytes(), "image/svg+xml"),
         "/docs/docs.css": Document.of((STATIC / "docs.css").read_bytes(), "text/css; charset=utf-8"),
         "/docs/docs.js": Document.of((STATIC / "docs.js").read_bytes(), "text/javascript; charset=utf-8"),
     }

@@ -7,12 +7,20 @@ from html import escape
 from typing import Any
 
 from gateway.docs.sample import resolved, sample
+from gateway.openapi.reasons import COMMON_REASONS
 
 Json = dict[str, Any]
 
 _VERBS = ("get", "post", "put", "patch", "delete")
 _RANGES = (("minLength", "maxLength", "characters"), ("minItems", "maxItems", "items"), ("minimum", "maximum", ""))
 _REASONS = re.compile(r"`([A-Z_]+)`")
+_EXAMPLES = """\
+<p><strong>The examples</strong> take <code>$SIYU</code> for <span id="here">the address of this page</span>, and \
+<code>$TOKEN</code> for a token of yours; every name and id in them is made up. So set them once:</p>
+<pre><code>SIYU=http://localhost:8080
+TOKEN=$(curl -s "$SIYU/v1/token" -H 'content-type: application/json' \\
+  -d '{"clientId": "&lt;client_id&gt;", "clientSecret": "&lt;client_secret&gt;"}' | jq -r .accessToken)</code></pre>
+"""
 
 
 def page(document: Json) -> str:
@@ -25,6 +33,7 @@ def page(document: Json) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{escape(document["info"]["title"])} API</title>
+<link rel="icon" href="/docs/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/docs/docs.css">
 <script src="/docs/docs.js" defer></script>
 </head>
@@ -40,7 +49,7 @@ def page(document: Json) -> str:
 <main id="top">
 <section class="intro">
 <h1>{escape(document["info"]["title"])} API <small>{escape(document["info"]["version"])}</small></h1>
-{prose(document["info"]["description"])}</section>
+{prose(document["info"]["description"])}{_EXAMPLES}</section>
 <p id="nothing" hidden>Nothing found.</p>
 {"".join(_tag(tag, operations, document) for tag, operations in tags)}
 <section class="types"><h2>Types</h2>
@@ -103,7 +112,7 @@ def _operation(verb: str, path: str, operation: Json, document: Json) -> str:
     # the reasons have a table of their own
     description = re.sub(r"\n*Refusals:.*?(?=\n\n|\Z)", "", operation["description"], flags=re.DOTALL)
     parts = [
-        f'<article id="{identity}" data-text="{escape(_searchable(path, operation))}">',
+        f'<article id="{identity}" {_searchable(path, operation)}>',
         f'<h3><a href="#{identity}">{inline(operation["summary"])}</a></h3>',
         f'<p class="call">{_badge(verb)}<code>{_path(path)}</code></p>',
         prose(description),
@@ -118,11 +127,21 @@ def _operation(verb: str, path: str, operation: Json, document: Json) -> str:
 
 
 def _searchable(path: str, operation: Json) -> str:
+    """By what the script finds and ranks it. What every call refuses would find every call."""
     reasons = {
         reason for response in operation["responses"].values() for reason in _REASONS.findall(response["description"])
     }
-    words = [operation["operationId"], operation["summary"], path, *operation["x-siyu-scopes"], *sorted(reasons)]
-    return " ".join(words).lower()
+    name = operation["operationId"].partition("_")[2]
+    title = [operation["operationId"], operation["summary"], path, *operation["x-siyu-scopes"]]
+    # a call that needs no token meets these only if they are its own
+    common = COMMON_REASONS if operation["security"] else frozenset()
+    return _search_data(name, title, sorted(reasons - common))
+
+
+def _search_data(name: str, title: Iterable[str] = (), rest: Iterable[str] = ()) -> str:
+    words = " ".join(title)
+    data = {"name": name, "title": words, "text": " ".join([name, words, *rest])}
+    return " ".join(f'data-{key}="{escape(value.lower().strip())}"' for key, value in data.items())
 
 
 def _parameters(parameters: list[Json]) -> str:
@@ -155,7 +174,7 @@ def _type(name: str, schema: Json) -> str:
     identity = f"type-{escape(name)}"
     shown = _fields(schema) if schema.get("type") == "object" else ""
     return (
-        f'<article id="{identity}" class="type" data-text="{escape(name.lower())}">'
+        f'<article id="{identity}" class="type" {_search_data("", [name])}>'
         f'<h3><a href="#{identity}">{escape(name)}</a></h3>{prose(schema.get("description", ""))}{shown}</article>'
     )
 

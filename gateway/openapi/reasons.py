@@ -34,6 +34,8 @@ _WITH_TOKEN = (
     ("BAD_CREDENTIALS", "UNAUTHENTICATED"),
     ("SCOPE_MISSING", "PERMISSION_DENIED"),
 )
+# What says nothing about a call, since every call may be refused with it.
+COMMON_REASONS = frozenset(reason for reason, _ in (*_ALWAYS, *_WITH_TOKEN))
 
 _MEANINGS = {
     400: "The request is not as it must be, or a precondition fails",

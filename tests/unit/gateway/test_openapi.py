@@ -16,8 +16,9 @@ from gateway.contracts import Binding
 from gateway.docs import documents
 from gateway.docs.page import inline, prose
 from gateway.docs.sample import sample
-from gateway.openapi.document import as_json, document, openapi_path
+from gateway.openapi.document import as_json, document, first_sentence, openapi_path
 from gateway.openapi.reasons import Refusal, declared
+from services.runtime.settings import SERVICES
 from siyu.campaign.v1 import coupon_pb2
 from siyu.loyalty.v1 import points_pb2
 
@@ -202,10 +203,13 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.links: set[str] = set()
         self.sources: set[str] = set()
+        self.articles: list[dict[str, str]] = []
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
+        if tag == "article":
+            self.articles.append({name: str(value) for name, value in attrs})
         if tag not in self.VOID:
             self.open.append(tag)
         if given.get("id"):
@@ -225,7 +229,57 @@ def test_the_page_shows_every_call_and_every_link_leads_somewhere(told: Told) ->
     assert len(page.ids) == len(set(page.ids))
     assert {operation["operationId"] for _, _, operation in operations(told)} <= set(page.ids)
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
-    assert page.sources == {"/docs/docs.css", "/docs/docs.js", "/openapi.json"}, "nothing from elsewhere"
+    assert page.sources == {"/docs/icon.svg", "/docs/docs.css", "/docs/docs.js", "/openapi.json"}, "and no other page"
+    assert page.sources <= set(documents()), "all of it is served"
+
+
+def test_a_search_finds_by_what_is_a_calls_own() -> None:
+    """What every call refuses would find every call: "token" is a word of few."""
+    page = Page()
+    page.feed(documents()["/docs"].content.decode())
+    found = {each["id"] for each in page.articles if "token" in each["data-text"]}
+    assert "TokenService_IssueToken" in found
+    assert len(found) < len(page.articles) / 10
+    by_name = {each["id"] for each in page.articles if "token" in each["data-name"]}
+    assert by_name == {"TokenService_IssueToken"}, "what stands in front"
+    refusing = {each["id"] for each in page.articles if "bad_credentials" in each["data-text"]}
+    assert refusing == {"TokenService_IssueToken"}, "a call's own refusals are found"
+
+
+def test_examples_say_what_the_services_need_beyond_the_contract(told: Told) -> None:
+    components = told["components"]["schemas"]
+
+    def example(name: str) -> Any:
+        return sample({"$ref": f"#/components/schemas/{name}"}, components)
+
+    assert example("commerce.StockDocumentLine")["quantity"] == "1"
+    assert example("identity.Store")["active"] is True
+    assert example("identity.Identifier") == {
+        "type": "IDENTIFIER_TYPE_PHONE", "value": "+8613800138000", "verified": True,
+    }  # fmt: skip
+    merge = example("identity.MergeMembersRequest")
+    assert merge["memberId"] != merge["otherMemberId"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        pytest.param("Reads. Then more.", "Reads", id="one of two"),
+        pytest.param(
+            "Finds the best total and\nexplains it. More.", "Finds the best total and explains it", id="wrapped"
+        ),
+        pytest.param("Asks a source, e.g. JD. More.", "Asks a source, e.g. JD", id="an abbreviation is no end"),
+        pytest.param("Reads\n\nRefusals: A_B (NOT_FOUND).", "Reads", id="a paragraph ends it"),
+        pytest.param("", "", id="none"),
+    ],
+)
+def test_a_title_is_a_whole_sentence(comment: str, expected: str) -> None:
+    assert first_sentence(comment) == expected
+
+
+def test_identity_comes_first(told: Told) -> None:
+    services = [tag["name"].partition(".")[0] for tag in told["tags"]]
+    assert list(dict.fromkeys(services)) == [*SERVICES, "gateway"]
 
 
 def test_comments_can_not_write_html() -> None:
