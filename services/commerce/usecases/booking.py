@@ -36,15 +36,17 @@ def paid_with(order: Order, payments: Sequence[Payment]) -> Order:
 
 
 async def place(
-    connection: Connection, shop: Shop, call: Call, order: Order, *, attempt: Attempt, saga: Sequence[Step]
+    connection: Connection, call: Call, order: Order, *, attempt: Attempt, saga: Sequence[Step], placed_at: datetime
 ) -> None:
     """Writes an order that waits for payment, its saga, and its reservation; all or nothing.
 
+    `placed_at` is machine time, and when the saga's holds say they were asked for, at every attempt.
     Raises OutOfStock, and SaleRace if another call made the sale at this moment.
     """
     assert order.state is OrderState.PENDING_PAYMENT
     assert order.expires_at is not None
-    await orders.insert(connection, call.tenant_id, order, attempt, now=shop.now())
+    assert all(step.issued_at == placed_at for step in saga), "a later attempt would ask for another hold"
+    await orders.insert(connection, call.tenant_id, order, attempt, now=placed_at)
     await steps.insert(connection, call.tenant_id, order.order_id, saga)
     demand = stock_rules.demand_of(order.lines)
     if not demand:

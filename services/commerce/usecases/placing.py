@@ -128,14 +128,15 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
         if placing.expected_due_minor not in {None, priced.due_minor}:
             raise TotalChanged(expected_minor=placing.expected_due_minor or 0, due_minor=priced.due_minor)
         ttl_s = placing.payment_ttl_s or DEFAULT_PAYMENT_TTL_S
-        wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=ttl_s, issued_at=shop.now())
-        order = order_from(priced, basket, order_id=order_id, expires_at=shop.now() + timedelta(seconds=ttl_s))
+        now = shop.now()
+        wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=ttl_s, issued_at=now)
+        order = order_from(priced, basket, order_id=order_id, expires_at=now + timedelta(seconds=ttl_s))
         order = saga.with_hold_ids(order, wanted)
         attempt = attempt_of(call, basket, once.fingerprint, priced.candidates)
 
         async def book(connection: Connection) -> Placed:
             await _check_open_orders(connection, shop, call, order)
-            await booking.place(connection, shop, call, order, attempt=attempt, saga=wanted)
+            await booking.place(connection, call, order, attempt=attempt, saga=wanted, placed_at=now)
             return Placed(order=order, candidates=priced.candidates)
 
         if not wanted:

@@ -97,12 +97,13 @@ async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> b
         return await _go_on(shop, call, known.order_id, sale, once, own=known.order_id == order_id)
     assert goods is not None
     priced = await placing.priced_basket(shop, call, basket, goods, occurred_at=sale.occurred_at)
-    wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=SELL_TTL_S, issued_at=shop.now())
-    order = _order_of(priced, sale, order_id, wanted, now=shop.now())
+    now = shop.now()
+    wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=SELL_TTL_S, issued_at=now)
+    order = _order_of(priced, sale, order_id, wanted, now=now)
     if wanted:
         # refused before anything is held
         settle_payments(sale.payments, due_minor=order.due_minor)
-        await _place(shop, call, order, replace(attempt, candidates=priced.candidates), wanted)
+        await _place(shop, call, order, replace(attempt, candidates=priced.candidates), wanted, now=now)
         return await _hold_and_pay(shop, call, order, wanted, sale=sale, once=once)
     paid = placing.as_paid(order, sale.payments)
 
@@ -118,9 +119,11 @@ def _order_of(priced: Priced, sale: TillSale, order_id: OrderId, wanted: Sequenc
     return replace(saga.with_hold_ids(order, wanted), till_id=sale.till_id, sale_number=sale.sale_number)
 
 
-async def _place(shop: Shop, call: Call, order: Order, attempt: Attempt, wanted: Sequence[Step]) -> None:
+async def _place(
+    shop: Shop, call: Call, order: Order, attempt: Attempt, wanted: Sequence[Step], *, now: datetime
+) -> None:
     async def book(connection: Connection) -> None:
-        await booking.place(connection, shop, call, order, attempt=attempt, saga=wanted)
+        await booking.place(connection, call, order, attempt=attempt, saga=wanted, placed_at=now)
 
     await shop.database.run(call.tenant_id, book, timeout_s=call.remaining_s())
 

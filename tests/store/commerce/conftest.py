@@ -75,6 +75,17 @@ async def databases(commerce_settings: Settings) -> AsyncIterator[Databases]:
     await system.close()
 
 
+@dataclass(slots=True)
+class TickingClock:
+    """A clock of which no two readings are equal, as a machine's are."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        self.at += timedelta(microseconds=7)
+        return self.at
+
+
 def stamp(at: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(at)

@@ -10,8 +10,9 @@ from services.commerce.domain.orders import Discount, DiscountSource
 from services.commerce.domain.saga import CouponUse, Step
 from services.commerce.usecases.peers import EarningLine, Identifier, Peers, Programme, Quote, QuoteBasket
 from services.runtime.call import Call
-from services.runtime.errors import DomainError, Missing, Refused, Unavailable
+from services.runtime.errors import AlreadyExists, DomainError, Missing, Refused, Unavailable
 from services.runtime.holds import HoldEvent, HoldState, resolve
+from services.runtime.idempotency import REQUEST_ID_REUSED
 from services.runtime.ids import MemberId
 
 
@@ -37,7 +38,7 @@ class Link:
 
 @dataclass(slots=True)
 class Holds:
-    """Holds by name; a repeated call answers as the first did."""
+    """Holds by name; a repeated call answers as the first did, and must ask for the very same."""
 
     link: Link
     kind: str
@@ -51,6 +52,8 @@ class Holds:
         name = f"{self.kind}.{event.value}"
         self.link.before(name)
         repeated = (step.hold_id, event) in self.done
+        if repeated and event is HoldEvent.HOLD and self.steps[step.hold_id] != step:
+            raise AlreadyExists("this request id was used with another body", reason=REQUEST_ID_REUSED)
         if not repeated:
             state = self.states.get(step.hold_id, HoldState.ABSENT)
             self.states[step.hold_id] = resolve(state, event, hold_id=step.hold_id)

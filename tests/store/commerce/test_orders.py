@@ -12,7 +12,7 @@ from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused, Un
 from services.runtime.holds import HoldState
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import catalogue_pb2, order_pb2
-from tests.store.commerce.conftest import NOON, Brand, card, cash, line
+from tests.store.commerce.conftest import NOON, Brand, TickingClock, card, cash, line
 
 
 async def placed(brand: Brand, *, burn: int = 0) -> order_pb2.Order:
@@ -56,6 +56,18 @@ async def test_a_hold_that_is_asked_for_again_is_as_old_as_its_order(brand: Bran
     await brand.place(basket, request_id=request_id)
     (step,) = brand.peers.points.holds.steps.values()
     assert step.issued_at == placed_at
+
+
+async def test_a_placing_asks_for_the_very_same_holds_again(brand: Brand) -> None:
+    brand.shop = replace(brand.shop, clock=TickingClock(brand.clock.now()))
+    brand.peers.points.balances[brand.member_id] = 300
+    basket, request_id = brand.basket(line("1", "TEA", 1, 500), burn=100), new_id()
+    brand.peers.points.link.forget.append("points.hold")
+    with pytest.raises(Unavailable):
+        await brand.place(basket, request_id=request_id)
+    order = (await brand.place(basket, request_id=request_id)).order
+    assert order.state == order_pb2.ORDER_STATE_PENDING_PAYMENT
+    await brand.audited()
 
 
 async def test_the_total_that_the_customer_saw_is_kept(brand: Brand) -> None:

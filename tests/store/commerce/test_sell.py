@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from services.runtime.errors import AlreadyExists, Missing, NotAllowed, Refused,
 from services.runtime.holds import HoldState
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import order_pb2
-from tests.store.commerce.conftest import CARD, NOON, Brand, card, cash, line
+from tests.store.commerce.conftest import CARD, NOON, Brand, TickingClock, card, cash, line
 
 PAID = order_pb2.ORDER_STATE_PAID
 
@@ -260,6 +261,20 @@ async def test_a_capture_that_fails_is_the_workers(brand: Brand, at: str, broken
     assert {*brand.peers.points.holds.states.values(), *brand.peers.offers.holds.states.values()} == {
         HoldState.CAPTURED
     }
+    await brand.audited()
+
+
+@pytest.mark.parametrize("at", ["points.hold", "offers.hold"])
+async def test_a_retry_asks_for_the_very_same_holds(brand: Brand, at: str) -> None:
+    """The peers compare bodies: a hold that says another time would be refused, and undo a sale that was going well."""
+    brand.shop = replace(brand.shop, clock=TickingClock(brand.clock.now()))
+    brand.peers.points.balances[brand.member_id] = 500
+    brand.peers.offers.coupons["C1"] = (new_id(), 100)
+    brand.peers.link.forget.append(at)
+    sale, request_id = brand.sale(brand.basket(line("1", "CUP", 2, 500), burn=100, codes=["C1"])), new_id()
+    with pytest.raises(Unavailable):
+        await brand.sell(sale, request_id=request_id)
+    assert (await brand.sell(sale, request_id=request_id)).order.state == PAID
     await brand.audited()
 
 
