@@ -30,6 +30,7 @@ ROUNDS = 3
 CALL_TIMEOUT_S = 300.0
 LOG_IN_TIMEOUT_S = 10.0
 NO_CHECK = "-"
+BETWEEN = "between services"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,10 +186,15 @@ class Auditor:
             return reply
 
 
-async def audit_stack(stack: LocalStack, *, console: Console, wait_s: float = WAIT_S) -> int:
-    """Audits the tenants that the console made in this stack; prints a table; 0 only if every finding holds."""
+async def findings_of(stack: LocalStack, *, wait_s: float = WAIT_S) -> dict[str, list[Finding]]:
+    """Audits the tenants that the console made in this stack; the findings by tenant."""
     auditor = Auditor(addresses=stack.addresses, client_secret=stack.client_secret(AUDITOR))
-    return await _audit(auditor, known_tenants(stack.directory), console=console, wait_s=wait_s)
+    return await _findings(auditor, known_tenants(stack.directory), wait_s=wait_s)
+
+
+async def audit_stack(stack: LocalStack, *, console: Console, wait_s: float = WAIT_S) -> int:
+    """The same, printed as a table; 0 only if every finding holds."""
+    return _told(await findings_of(stack, wait_s=wait_s), console=console)
 
 
 async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wait_s: float, console: Console) -> int:
@@ -205,25 +211,50 @@ async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wa
         addresses = {service: environment[f"SIYU_{service.upper()}_ADDRESS"] for service in SERVICES}
         secret = installation_secret(load_secrets(directory)["root_secret"], AUDITOR)
     auditor = Auditor(addresses=addresses, client_secret=secret)
-    return await _audit(auditor, tenants or known_tenants(directory), console=console, wait_s=wait_s)
+    return _told(await _findings(auditor, tenants or known_tenants(directory), wait_s=wait_s), console=console)
 
 
-async def _audit(auditor: Auditor, tenants: tuple[str, ...], *, console: Console, wait_s: float) -> int:
+async def _findings(auditor: Auditor, tenants: tuple[str, ...], *, wait_s: float) -> dict[str, list[Finding]]:
     if not tenants:
         raise StackRefused("there is no tenant to audit yet: name one with --tenant, or let `make run` make one")
-    failed = 0
+    found: dict[str, list[Finding]] = {}
     for tenant_id in tenants:
         try:
-            findings = await auditor.audit(tenant_id, wait_s=wait_s)
+            found[tenant_id] = await auditor.audit(tenant_id, wait_s=wait_s)
         except grpc.aio.AioRpcError as error:
             raise StackRefused(f"a service did not answer the audit: {error.code().name}, {error.details()}") from error
+    return found
+
+
+def _told(found: Mapping[str, Sequence[Finding]], *, console: Console) -> int:
+    for tenant_id, findings in found.items():
         show(findings, tenant_id=tenant_id, console=console)
-        failed += sum(not finding.ok for finding in findings)
-    return 1 if failed else 0
+    everything = [finding for findings in found.values() for finding in findings]
+    return show_verdict([(finding.check, finding.ok) for finding in everything], console=console)
+
+
+def show_verdict(checks: Sequence[tuple[str, bool]], *, console: Console) -> int:
+    """Prints one line over all checks, which are (name, holds); 0 only if all hold, as an exit code."""
+    differing = [name for name, holds in checks if not holds]
+    if differing:
+        named = f"{len(differing)} of {len(checks)} checks differ: {'; '.join(differing)}"
+        console.print(f"[bold red]{escape(named)}[/bold red]", soft_wrap=True)
+    else:
+        console.print(f"[bold green]{len(checks)} checks agree.[/bold green]")
+    return 1 if differing else 0
+
+
+def summarise(findings: Sequence[Finding], *, tenant_id: str, console: Console) -> None:
+    """Prints findings that all hold in a line per service, and one for what holds between them."""
+    console.print(f"The services' own books of tenant {tenant_id} (`make audit` lists every check):", soft_wrap=True)
+    for name in (*SERVICES, BETWEEN):
+        own = [each for each in findings if (each.where if each.where in SERVICES else BETWEEN) == name]
+        rows = sum(each.examined for each in own)
+        console.print(f"  [green]✓[/green] {name:<17} {len(own):>3} checks of {rows:,} rows")
 
 
 def show(findings: Sequence[Finding], *, tenant_id: str, console: Console) -> None:
-    """Prints the findings, and the verdict last."""
+    """Prints the findings, one a row."""
     table = Table(title=f"Audit of tenant {tenant_id}", title_justify="left")
     table.add_column("where")
     table.add_column("check", no_wrap=True)
@@ -234,8 +265,3 @@ def show(findings: Sequence[Finding], *, tenant_id: str, console: Console) -> No
         mark = "[green]✓[/green]" if finding.ok else "[bold red]✗[/bold red]"
         table.add_row(finding.where, finding.check, f"{finding.examined:,}", mark, escape(finding.detail))
     console.print(table)
-    red = sum(not finding.ok for finding in findings)
-    if red:
-        console.print(f"[bold red]The books do not agree: {red} of {len(findings)} checks failed.[/bold red]")
-    else:
-        console.print(f"[green]The books agree: {len(findings)} checks.[/green]")

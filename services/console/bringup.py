@@ -25,13 +25,19 @@ async def stay_up(settings: StackSettings, *, console: Console) -> int:
 
 
 async def demonstrate(settings: StackSettings, *, weeks: str, stay: bool, console: Console) -> int:
-    """Starts the stack, replays sales, reports and audits; 0 only if the books agree (and it was stopped in order)."""
+    """Starts the stack, replays sales, reports and audits; 0 only if the books agree (and it was stopped in order).
+
+    Raises StackRefused, before anything is started, for weeks that are none."""
+    demo = importlib.import_module("services.console.demo.main")
+    demo.require_weeks(weeks)
     async with LocalStack(settings, say=_sayer(console)) as stack:
         show(stack, console=console)
-        demo = importlib.import_module("services.console.demo.main")
-        reported: int = await demo.run(stack, weeks=weeks, console=console)
-        audited = await audit.audit_stack(stack, console=console)
-        verdict = reported or audited
+        checks = [(check.name, check.ok) for check in await demo.checks(stack, weeks=weeks, console=console)]
+        for tenant_id, findings in (await audit.findings_of(stack)).items():
+            tell = audit.summarise if all(finding.ok for finding in findings) else audit.show
+            tell(findings, tenant_id=tenant_id, console=console)
+            checks += [(f"{finding.where}: {finding.check}", finding.ok) for finding in findings]
+        verdict = audit.show_verdict(checks, console=console)
         if stay:
             show_first_calls(stack, console=console)
             await until_stopped(console)

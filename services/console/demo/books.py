@@ -1,18 +1,21 @@
 """Reads what Siyu has in its books, order by order and member by member: the report sees nothing else."""
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.console.demo import rules
 from services.console.demo.calls import Caller, Wire
-from services.console.demo.intake import store_id
+from services.console.demo.tills import till_id
 from siyu.campaign.v1 import promotion_pb2
 from siyu.commerce.v1 import order_pb2, order_pb2_grpc, supplier_pb2, supplier_pb2_grpc
+from siyu.identity.v1 import store_pb2, store_pb2_grpc
 from siyu.loyalty.v1 import points_pb2, points_pb2_grpc, programme_pb2, programme_pb2_grpc
 
+STORES_A_PAGE = 500
 ORDERS_A_PAGE = 100
 ENTRIES_A_PAGE = 200
 SUPPLIER_ORDERS_A_PAGE = 500
@@ -39,7 +42,9 @@ class BookedOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookedMember:
-    """A member's points as loyalty has them, and what its entries sum to by kind."""
+    """A member's points as loyalty has them, and what its entries sum to by kind.
+
+    `welcome` and `by_hand` are of what was earned: the demo's welcome, and what somebody granted since."""
 
     available: int
     pending: int
@@ -47,13 +52,35 @@ class BookedMember:
     debt: int
     tier: str
     by_kind: dict[str, int]
+    welcome: int = 0
+    by_hand: int = 0
+
+    @property
+    def taken_back(self) -> int:
+        """Points that refunds took back, those included that the member did not have any more, and owed."""
+        # an entry tells what it does to points: of a debt 0, and of its repayment what was repaid
+        return self.debt - self.by_kind.get("REPAY", 0) - self.by_kind.get("TAKE_BACK", 0)
+
+    @property
+    def gained(self) -> int:
+        """Earned less burnt, plus given back, less taken back, less expired: available, held and pending, less owed."""
+        kinds = self.by_kind
+        moved = sum(kinds.get(kind, 0) for kind in ("EARN", "BURN", "GIVE_BACK", "EXPIRE"))
+        return moved - self.taken_back
 
 
 @dataclass(slots=True)
 class Books:
-    """Everything that is compared. Orders by the basket's number, members by the household's, parties by kind/id."""
+    """Everything that is compared. Orders by the basket's number, members by the household's, parties by kind/id.
+
+    What somebody sold by hand since the replay stands apart: `own_sales`, the households that bought (or were granted
+    points), and whether suppliers' goods were among it."""
 
     orders: dict[int, BookedOrder] = field(default_factory=dict)
+    sold_twice: int = 0
+    own_sales: int = 0
+    own_households: set[int] = field(default_factory=set)
+    own_supplied: bool = False
     members: dict[int, BookedMember] = field(default_factory=dict)
     parties: dict[str, tuple[int, int]] = field(default_factory=dict)
     supplier_states: Counter[str] = field(default_factory=Counter)
@@ -67,41 +94,68 @@ class Reader:
         self._wire = wire
         self._admin = admin
 
-    async def read(self, *, stores: Iterable[int], members: dict[int, str], parties: Iterable[str]) -> Books:
-        """All orders of the stores, all members, all parties' statements, all supplier orders."""
-        books = Books()
+    async def read(self, *, sales: Collection[int], members: dict[int, str], parties: Iterable[str]) -> Books:
+        """All orders of all stores, all members, all parties' statements, all supplier orders.
 
-        async def store(number: int) -> None:
-            books.orders.update(await self._orders_of(number))
+        `sales` are the baskets of the files; an order that is none of them was sold by hand."""
+        books = Books()
+        household_of = {member_id: household for household, member_id in members.items()}
+
+        async def store(store_id: str) -> None:
+            async for order in self._orders_of(store_id):
+                basket = basket_of(order)
+                if basket is None or basket not in sales:
+                    books.own_sales += 1
+                    books.own_supplied |= any(line.supplier_id for line in order.lines)
+                    if order.member_id in household_of:
+                        books.own_households.add(household_of[order.member_id])
+                elif basket in books.orders:
+                    books.sold_twice += 1
+                else:
+                    books.orders[basket] = booked(order)
 
         async def member(pair: tuple[int, str]) -> None:
             books.members[pair[0]] = await self._member(pair[1])
+            if books.members[pair[0]].by_hand:
+                books.own_households.add(pair[0])
 
         async def party(name: str) -> None:
             books.parties[name] = await self._statement(name)
 
-        await _each(list(stores), store)
+        await _each(await self._stores(), store)
         await _each(sorted(members.items()), member)
         await _each(sorted(parties), party)
         for supplier in rules.SUPPLIERS:
             books.supplier_states.update(await self._supplier_states(supplier.supplier_id))
         return books
 
-    async def _orders_of(self, number: int) -> dict[int, BookedOrder]:
+    async def _stores(self) -> list[str]:
+        """All of them: somebody may have opened another since the replay."""
+        stub = self._wire.stub(store_pb2_grpc.StoreServiceStub)
+        found: list[str] = []
+        page_token = ""
+        while True:
+            request = store_pb2.ListStoresRequest(page_size=STORES_A_PAGE, page_token=page_token)
+            reply = await self._wire.call(stub.ListStores, request, caller=self._admin)
+            found += [store.store_id for store in reply.stores]
+            page_token = reply.next_page_token
+            if not page_token:
+                return found
+
+    async def _orders_of(self, store_id: str) -> AsyncIterator[order_pb2.Order]:
         stub = self._wire.stub(order_pb2_grpc.OrderServiceStub)
-        found: dict[int, BookedOrder] = {}
         page_token = ""
         while True:
             reply = await self._wire.call(
                 stub.ListOrders,
-                order_pb2.ListOrdersRequest(store_id=store_id(number), page_size=ORDERS_A_PAGE, page_token=page_token),
+                order_pb2.ListOrdersRequest(store_id=store_id, page_size=ORDERS_A_PAGE, page_token=page_token),
                 caller=self._admin,
             )
             for order in reply.orders:
-                found[int(order.sale_number)] = booked(order)
+                yield order
             page_token = reply.next_page_token
             if not page_token:
-                return found
+                return
 
     async def _member(self, member_id: str) -> BookedMember:
         points = self._wire.stub(points_pb2_grpc.PointsServiceStub)
@@ -109,6 +163,7 @@ class Reader:
         # first the balance: it posts what is due by the clock, so that the entries tell it
         balance = await self._wire.call(points.GetBalance, points_pb2.GetBalanceRequest(**name), caller=self._admin)
         by_kind: Counter[str] = Counter()
+        granted: Counter[bool] = Counter()
         page_token = ""
         while True:
             reply = await self._wire.call(
@@ -119,6 +174,8 @@ class Reader:
             for entry in reply.entries:
                 kind = points_pb2.EntryKind.Name(entry.kind).removeprefix("ENTRY_KIND_")
                 by_kind[kind] += entry.points + entry.pending_points
+                if kind == "EARN" and not entry.order_id:
+                    granted[entry.why == rules.WELCOME] += entry.points + entry.pending_points
             page_token = reply.next_page_token
             if not page_token:
                 break
@@ -134,6 +191,8 @@ class Reader:
             debt=balance.debt_points,
             tier=tier.tier_id,
             by_kind=dict(by_kind),
+            welcome=granted[True],
+            by_hand=granted[False],
         )
 
     async def _statement(self, party: str) -> tuple[int, int]:
@@ -164,6 +223,14 @@ class Reader:
             page_token = reply.next_page_token
             if not page_token:
                 return states
+
+
+def basket_of(order: order_pb2.Order) -> int | None:
+    """The basket of the files that a till of the replay sold as this order; None if it was somebody else's."""
+    if not re.fullmatch(r"[0-9]{1,18}", order.sale_number):
+        return None
+    basket = int(order.sale_number)
+    return basket if order.till_id == till_id(order.store_id, basket) else None
 
 
 def booked(order: order_pb2.Order) -> BookedOrder:

@@ -79,6 +79,7 @@ async def create_brand(wire: Wire, *, platform_secret: str, code: str, clock_at:
             display_name=rules.BRAND_NAME,
             time_zone=rules.TIME_ZONE,
             currency_code=rules.CURRENCY,
+            region_code=rules.REGION,
             test_clock_at=at,
         ),
         caller=Caller(client_id=PLATFORM_CLIENT, secret=platform_secret),

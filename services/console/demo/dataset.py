@@ -243,10 +243,12 @@ def busiest_weeks(data: DataSet) -> tuple[int, int]:
     return first, first + 1
 
 
-def parse_weeks(data: DataSet, text: str) -> tuple[int, ...]:
-    """`""` is the busiest fortnight, `"all"` the year; else "33", "33,34" or "30-35". Raises DataSetError."""
+def parse_weeks(data: DataSet | None, text: str) -> tuple[int, ...]:
+    """`""` is the busiest fortnight (none without `data`), `"all"` the year; else "33", "33,34" or "30-35".
+
+    Raises DataSetError for what is written otherwise."""
     if not text:
-        return busiest_weeks(data)
+        return busiest_weeks(data) if data else ()
     if text == "all":
         return tuple(range(1, LAST_WEEK + 1))
     weeks: set[int] = set()

@@ -14,12 +14,13 @@ from services.console.demo.brand import Brand, create_brand
 from services.console.demo.calls import StopWatch, Wire, reason_of
 from services.console.demo.cpu import cpu_seconds
 from services.console.demo.dataset import DataSet, DataSetError, parse_weeks
+from services.console.demo.first_calls import Showcase, choose
 from services.console.demo.first_calls import first_calls as calls_to_paste
 from services.console.demo.opening import Opening, OpeningFailed
 from services.console.demo.plan import Plan, make_plan
 from services.console.demo.reference import ReferenceFailed, expected_books
 from services.console.demo.replay import Replay, Result, UploadRefused
-from services.console.demo.report import show_report, show_verdict
+from services.console.demo.report import show_checks, show_report
 from services.console.demo.seed import late_evening, open_shops
 from services.console.demo.supply import NeverAsked
 from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks
@@ -29,6 +30,9 @@ from services.console.tenants import remember_tenant
 from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from services.runtime.settings import SERVICES
+
+BRAND_FILE = "brand.json"
+SHOWCASE_FILE = "showcase.json"
 
 
 class DemoFailed(StackRefused):
@@ -55,8 +59,8 @@ class Demo:
         self._inside = Wire(inside)
         self._outside = Wire(dict.fromkeys(SERVICES, stack.addresses["edge"]) if via_edge else inside, watch=self.watch)
 
-    async def run(self, weeks: str) -> int:
-        """Plans, opens the shops, replays, reports; 0 only if coverage and engine agree.
+    async def run(self, weeks: str) -> list[Check]:
+        """Plans, opens the shops, replays, reports; returns the checks of coverage and engine.
 
         Raises DemoFailed where it can't come to its end: one line says why."""
         try:
@@ -71,7 +75,7 @@ class Demo:
             await self._inside.close()
             await self._outside.close()
 
-    async def _run(self, weeks: str) -> int:
+    async def _run(self, weeks: str) -> list[Check]:
         data = await asyncio.to_thread(DataSet)
         chosen = parse_weeks(data, weeks)
         plan = await asyncio.to_thread(make_plan, data, weeks=chosen, seed=self._seed, one_in=self._one_in)
@@ -98,12 +102,14 @@ class Demo:
         books = await self._read(brand, expected)
         checks = self._judge(data, plan, result, books, expected)
         show_report(books, plan, result, expected, latencies=self.watch.latencies(), console=self._console)
-        show_verdict(checks, console=self._console)
-        return int(any(not check.ok for check in checks))
+        show_checks(checks, books, console=self._console)
+        shown = await choose(self._opening(brand, data, plan), books)
+        (self._folder / SHOWCASE_FILE).write_text(shown.text())
+        return checks
 
     @property
     def _brand_file(self) -> Path:
-        return self._folder / "brand.json"
+        return self._folder / BRAND_FILE
 
     def _introduce(self, data: DataSet, plan: Plan) -> None:
         self._console.print(
@@ -158,8 +164,8 @@ class Demo:
     async def _read(self, brand: Brand, expected: Expected) -> Books:
         self._console.print("reading the books")
         reader = Reader(self._inside, brand.caller("admin"))
-        stores = sorted(int(name.removeprefix("store-")) for name in brand.clients if name.startswith("store-"))
-        return await reader.read(stores=stores, members=brand.members, parties=expected["parties"])
+        sales = {int(number) for number in expected["orders"]}
+        return await reader.read(sales=sales, members=brand.members, parties=expected["parties"])
 
     def _judge(self, data: DataSet, plan: Plan, result: Result, books: Books, expected: Expected) -> list[Check]:
         return [
@@ -187,14 +193,29 @@ async def run(
 
     `one_in` replays one household in so many: a test has every state of a fortnight in seconds.
     """
-    return await Demo(stack, seed=seed, console=console, via_edge=via_edge, one_in=one_in).run(weeks)
+    demo = Demo(stack, seed=seed, console=console, via_edge=via_edge, one_in=one_in)
+    return int(any(not check.ok for check in await demo.run(weeks)))
+
+
+async def checks(stack: LocalStack, *, weeks: str, console: Console) -> list[Check]:
+    """The demonstration, and the checks of coverage and engine, for a verdict together with the services' own."""
+    return await Demo(stack, seed=rules.SEED, console=console).run(weeks)
+
+
+def require_weeks(weeks: str) -> None:
+    """Raises DemoFailed if no weeks are written like this: before anything is started."""
+    try:
+        parse_weeks(None, weeks)
+    except DataSetError as failure:
+        raise DemoFailed(str(failure)) from failure
 
 
 def first_calls(stack: LocalStack) -> str:
     """What a person pastes first."""
-    brand = Brand.load(stack.directory / "demo" / "brand.json")
+    folder = stack.directory / "demo"
+    brand = Brand.load(folder / BRAND_FILE)
     assert brand is not None, "the demonstration left no brand"
-    return calls_to_paste(brand, stack.addresses)
+    return calls_to_paste(brand, Showcase.of((folder / SHOWCASE_FILE).read_text()), edge=stack.addresses["edge"])
 
 
 def _first(failure: Exception) -> Exception:

@@ -13,11 +13,23 @@ from rich.table import Table
 from services.console.demo import rules
 from services.console.demo.books import Books
 from services.console.demo.calls import Latency
-from services.console.demo.plan import Plan
+from services.console.demo.plan import NO_QUALIFYING_PRODUCT, NO_SALE_THAT_DAY, TILL_OFFLINE, Plan
 from services.console.demo.replay import Result
-from services.console.demo.verdict import Check, Expected
+from services.console.demo.verdict import Check, Expected, left_out
 
 Row = tuple[str, str]
+ANSWERS = {
+    "accept": "accepted",
+    "late": f"accepted and shipped {rules.SUPPLIER_LATE_DAYS} days late",
+    "part": "accepted in part",
+    "reject": "rejected",
+}
+ANSWERS_THAT_REFUND = ("part", "reject")
+UNMATCHED = {
+    NO_QUALIFYING_PRODUCT: "without one of the coupon's products in the basket",
+    TILL_OFFLINE: "at an off-line till",
+    NO_SALE_THAT_DAY: "without a sale on the day",
+}
 
 
 def show_report(
@@ -36,8 +48,8 @@ def show_report(
         _speed(console, result, latencies)
 
 
-def show_verdict(checks: Sequence[Check], *, console: Console) -> None:
-    """Prints the checks; what differs, with its first examples."""
+def show_checks(checks: Sequence[Check], books: Books, *, console: Console) -> None:
+    """Prints the checks; what differs, with its first examples; and what is not compared."""
     table = Table(title="Coverage and engine", title_justify="left")
     for column in ("check", "compared", "", "detail"):
         table.add_column(column, justify="right" if column == "compared" else "left", overflow="fold")
@@ -45,6 +57,8 @@ def show_verdict(checks: Sequence[Check], *, console: Console) -> None:
         mark = "[green]✓[/green]" if check.ok else "[bold red]✗[/bold red]"
         table.add_row(escape(check.name), f"{check.examined:,}", mark, escape(check.detail))
     console.print(table)
+    if left_out(books):
+        console.print(left_out(books), soft_wrap=True)
 
 
 def _sales(books: Books, result: Result) -> list[Row]:
@@ -62,8 +76,12 @@ def _sales(books: Books, result: Result) -> list[Row]:
         ("given by off-line tills", _money(-sum(off.values()) + _known(off))),
         ("charged", _money(sum(order.net for order in orders))),
         ("of it with points", _money(sum(tender for order in orders for _, _, tender, _, _ in order.lines.values()))),
-        ("the chain itself had charged", _money(coverage.accepted_shelf_cents - coverage.accepted_discount_cents)),
-        ("rejected lines", _counted(coverage.rejected)),
+        (
+            "the chain itself had charged",
+            f"{_money(coverage.accepted_shelf_cents - coverage.accepted_discount_cents)}; its discounts differed from "
+            "line to line, Siyu's member prices are one per product and week",
+        ),
+        ("left out", f"{sum(coverage.rejected.values()):,} lines of the files in which nothing was sold"),
         (
             "taken as they are",
             f"{coverage.fuel_lines:,} of fuel in 1/1000 gallon, {coverage.one_piece_lines:,} without a count as one "
@@ -82,16 +100,20 @@ def _members(books: Books) -> list[Row]:
     for member in members:
         kinds.update(member.by_kind)
     tiers = Counter(member.tier for member in members)
+    welcome = sum(member.welcome for member in members)
     return [
         ("members", f"{len(books.members):,}"),
-        ("tiers", _counted({tier.tier_id: tiers[tier.tier_id] for tier in rules.TIERS})),
-        ("points earned", f"{kinds['EARN']:,}"),
-        ("burnt", f"{-kinds['BURN']:,}"),
-        ("given back, taken back", f"{kinds['GIVE_BACK']:,}, {-kinds['TAKE_BACK']:,}"),
-        ("expired", f"{-kinds['EXPIRE']:,}"),
-        ("pending at the end", f"{sum(member.pending for member in members):,}"),
-        ("available at the end", f"{sum(member.available for member in members):,}"),
-        ("owed", f"{sum(member.debt for member in members):,}"),
+        ("tiers", ", ".join(f"{tiers[tier.tier_id]:,} {tier.tier_id}" for tier in rules.TIERS)),
+        ("points of the welcome", f"{welcome:,}"),
+        ("points earned", f"{kinds['EARN'] - welcome:,}"),
+        ("burnt", _less(kinds["BURN"])),
+        ("given back by refunds", f"{kinds['GIVE_BACK']:,}"),
+        ("taken back by refunds", _less(-sum(member.taken_back for member in members))),
+        ("expired", _less(kinds["EXPIRE"])),
+        ("at the end", f"{sum(member.gained for member in members):,}"),
+        ("of it available", f"{sum(member.available + member.held for member in members):,}"),
+        ("of it pending", f"{sum(member.pending for member in members):,}"),
+        ("of it owed", _less(-sum(member.debt for member in members))),
     ]
 
 
@@ -101,7 +123,7 @@ def _coupons(books: Books, plan: Plan, expected: Expected) -> list[Row]:
     return [
         ("recorded redemptions", f"{shown + sum(plan.unmatched_redemptions.values()):,}"),
         ("shown at a till", f"{shown:,}"),
-        ("not matched", _counted(plan.unmatched_redemptions)),
+        ("not matched", _counted({UNMATCHED[why]: count for why, count in plan.unmatched_redemptions.items()})),
         ("took something off", f"{used:,} templates in {sum(bool(o.coupons) for o in books.orders.values()):,} sales"),
         ("came back with a whole refund", f"{expected['coupons'].get('returned', 0):,}"),
     ]
@@ -109,9 +131,14 @@ def _coupons(books: Books, plan: Plan, expected: Expected) -> list[Row]:
 
 def _exceptions(books: Books, result: Result) -> list[Row]:
     refunded = [order.refunded for order in books.orders.values() if order.refunded]
+    by_suppliers = sum(result.suppliers[answer] for answer in ANSWERS_THAT_REFUND)
     return [
-        ("sales refunded in part or whole", f"{len(refunded):,}, {_money(sum(refunded))}"),
-        ("refunds at a till", f"{result.refunds:,}"),
+        (
+            "refunds",
+            f"{result.refunds + by_suppliers:,}: {result.refunds:,} at a till, {by_suppliers:,} of what suppliers did "
+            "not accept",
+        ),
+        ("sales that they were of", f"{len(refunded):,}, and {_money(sum(refunded))} in all"),
         ("off-line sales uploaded", f"{result.uploaded_twice:,} in {result.uploads:,} batches, each sent twice"),
         ("exceptions that they left", _counted(result.exceptions)),
     ]
@@ -120,7 +147,7 @@ def _exceptions(books: Books, result: Result) -> list[Row]:
 def _suppliers(books: Books, result: Result) -> list[Row]:
     return [
         ("supplier orders", f"{sum(books.supplier_states.values()):,}"),
-        ("answers", _counted(result.suppliers)),
+        ("answers", ", ".join(f"{result.suppliers[each]:,} {said}" for each, said in ANSWERS.items())),
         ("now", _counted(books.supplier_states)),
     ]
 
@@ -142,11 +169,12 @@ def _splits(console: Console, books: Books) -> None:
 
 def _speed(console: Console, result: Result, latencies: Sequence[Latency]) -> None:
     calls = sum(latency.calls for latency in latencies)
-    table = Table(
-        title=f"{result.sales:,} sales and {calls:,} calls in {result.seconds:.1f} s: "
+    console.print(
+        f"{result.sales:,} sales and {calls:,} calls in {result.seconds:.1f} s: "
         f"{result.sales / result.seconds:,.0f} sales and {calls / result.seconds:,.0f} calls per second",
-        title_justify="left",
+        soft_wrap=True,
     )
+    table = Table()
     for column in ("call", "calls", "p50 ms", "p99 ms", "refused", "repeated"):
         table.add_column(column, justify="left" if column == "call" else "right")
     for each in latencies:
@@ -175,6 +203,10 @@ def _pairs(console: Console, title: str, rows: Iterable[Row]) -> None:
     for name, figure in rows:
         table.add_row(escape(name), escape(figure))
     console.print(table)
+
+
+def _less(number: int) -> str:
+    return f"−{-number:,}" if number < 0 else f"{number:,}"
 
 
 def _weeks(weeks: Sequence[int]) -> str:

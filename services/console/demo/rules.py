@@ -9,6 +9,7 @@ from dataclasses import dataclass
 SEED = "siyu-2017"
 TIME_ZONE = "America/New_York"
 CURRENCY = "USD"
+REGION = "US"
 BRAND_NAME = "Complete Journey"
 SIMULATED = "The data set is simulated data, based on real shopping patterns."
 WHOLE_SET_SALES_CENTS = 459_603_958
@@ -32,6 +33,7 @@ BONUS_CLASS = "bonus"
 BONUS_CLASS_DAYS = 7
 TENDER_POINTS = 200
 TENDER_VALUE_CENTS = 100
+WELCOME = "welcome"
 WELCOME_POINTS = 300
 """Granted to every household by a batch on the eve of the first day, in the bonus class: a balance to start with."""
 

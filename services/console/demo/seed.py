@@ -187,7 +187,7 @@ async def _welcome(opening: Opening) -> int:
                         point_currency=rules.POINT_CURRENCY,
                         points=rules.WELCOME_POINTS,
                         expiry_class=rules.BONUS_CLASS,
-                        reason="welcome",
+                        reason=rules.WELCOME,
                         occurred_at=eve,
                     )
                     for household, member in batch

@@ -26,6 +26,11 @@ WAIT_MS = 5_000
 UPLOAD_TIMEOUT_S = 60.0
 
 
+def till_id(store: str, basket_id: int) -> str:
+    """The till that sells the basket."""
+    return f"{store}-{basket_id % TILLS_A_STORE + 1}"
+
+
 @dataclass(slots=True)
 class Tills:
     """All tills of the brand, each store with its own client. Remembers which order a basket became."""
@@ -121,7 +126,7 @@ class Tills:
 
     def _sale(self, basket: Basket, *, codes: Sequence[str], burn_points: int) -> order_pb2.Sale:
         return order_pb2.Sale(
-            till_id=f"{store_id(basket.store_id)}-{basket.basket_id % TILLS_A_STORE + 1}",
+            till_id=till_id(store_id(basket.store_id), basket.basket_id),
             sale_number=str(basket.basket_id),
             occurred_at=stamp(basket.at),
             basket=order_pb2.Basket(

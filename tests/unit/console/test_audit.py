@@ -1,8 +1,11 @@
 """What the console sees when it holds the services' answers against each other."""
 
-import pytest
+from io import StringIO
 
-from services.console.audit import Consumer, compare, own_findings
+import pytest
+from rich.console import Console
+
+from services.console.audit import Consumer, compare, own_findings, show_verdict
 from siyu.common.v1 import audit_pb2
 
 ACCRUAL = Consumer(producer="commerce", service="loyalty", queue="accrual")
@@ -83,3 +86,16 @@ def test_a_service_that_checks_nothing_is_red() -> None:
         ("loyalty", True),
         ("campaign", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("checks", "code", "told"),
+    [
+        pytest.param([("a", True), ("b", True)], 0, "2 checks agree.", id="all agree"),
+        pytest.param([("a", True), ("b", False), ("c", False)], 1, "2 of 3 checks differ: b; c", id="some differ"),
+    ],
+)
+def test_one_line_is_the_verdict_and_the_exit_code(checks, code, told) -> None:
+    written = StringIO()
+    assert show_verdict(checks, console=Console(file=written, color_system=None)) == code
+    assert written.getvalue().strip() == told

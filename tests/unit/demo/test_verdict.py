@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from services.console.demo.books import BookedMember, BookedOrder, Books
+from services.console.demo.books import BookedMember, BookedOrder, Books, basket_of
 from services.console.demo.calls import StopWatch, percentile
 from services.console.demo.dataset import DataSet, Product
 from services.console.demo.intake import Coverage
 from services.console.demo.plan import Plan, make_plan
 from services.console.demo.reference import expected_books
 from services.console.demo.replay import Result
-from services.console.demo.report import show_report, show_verdict
-from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks
+from services.console.demo.report import show_checks, show_report
+from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks, left_out
+from siyu.commerce.v1 import order_pb2
 
 WEEK = 1
 
@@ -85,6 +86,7 @@ def _member(wanted: Expected) -> BookedMember:
             "BURN": -wanted["burnt"],
             "GIVE_BACK": wanted["given_back"],
             "TAKE_BACK": wanted["owed"] - wanted["taken_back"],
+            "REPAY": wanted["debt"] - wanted["owed"],
             "EXPIRE": -wanted["expired"],
         },
     )
@@ -108,6 +110,55 @@ def test_equal_books_are_green(books: Books, judge: Callable[[Books], list[Check
     checks = judge(books)
     assert [check.name for check in checks if not check.ok] == []
     assert all(check.examined for check in checks if "coupons" not in check.name)
+
+
+def test_points_add_up(books: Books) -> None:
+    for number, member in books.members.items():
+        assert member.gained == member.pending + member.available - member.debt, number
+
+
+def test_points_taken_back_count_what_is_owed_and_what_was_repaid() -> None:
+    # 300 and 200 earned; 400 taken back after 300 were burnt: 200 there, 200 owed; then 50 earned and repaid
+    kinds = {"EARN": 550, "BURN": -300, "TAKE_BACK": -200, "DEBT": 0, "REPAY": -50}
+    member = BookedMember(available=0, pending=0, held=0, debt=150, tier="basic", by_kind=kinds)
+    assert member.taken_back == 400
+    assert member.gained == 550 - 300 - 400 == -member.debt
+
+
+def test_what_a_person_sold_is_left_out_and_told(books: Books, judge: Callable[[Books], list[Check]]) -> None:
+    assert left_out(books) == ""
+    before = {check.name: check.examined for check in judge(books)}
+    number, member = next(iter(books.members.items()))
+    books.members[number] = replace(member, pending=member.pending + 29, tier="gold")
+    books.own_sales = 1
+    books.own_households.add(number)
+    assert [check.name for check in judge(books) if not check.ok] == []
+    fewer = {check.name for check in judge(books) if check.examined < before[check.name]}
+    assert all("member" in name for name in fewer)
+    assert len(fewer) == 3
+    assert left_out(books) == (
+        "Left out of the comparison: 1 sale of yours is not in the files; 1 member with sales or points of yours."
+    )
+
+
+def test_a_sale_of_suppliers_goods_leaves_their_split_out(books: Books, judge: Callable[[Books], list[Check]]) -> None:
+    _one_share(books)
+    books.own_sales, books.own_supplied = 2, True
+    assert [check.name for check in judge(books) if not check.ok] == []
+    assert "2 sales of yours are not in the files; the suppliers' split" in left_out(books)
+
+
+@pytest.mark.parametrize(
+    ("till", "number", "basket"),
+    [
+        pytest.param("store-7-2", "31198459905", 31198459905, id="a sale of the replay"),
+        pytest.param("t1", "31198459905", None, id="its number at another till"),
+        pytest.param("t1", "A-1", None, id="a number that is none"),
+        pytest.param("", "", None, id="no till's sale at all"),
+    ],
+)
+def test_a_sale_of_the_replay_is_known_by_its_number_and_till(till: str, number: str, basket: int | None) -> None:
+    assert basket_of(order_pb2.Order(store_id="store-7", till_id=till, sale_number=number)) == basket
 
 
 def _one_cent(books: Books) -> None:
@@ -139,6 +190,10 @@ def _one_order(books: Books) -> None:
     del books.orders[next(iter(books.orders))]
 
 
+def _one_order_twice(books: Books) -> None:
+    books.sold_twice += 1
+
+
 def _one_share(books: Books) -> None:
     party, (earned, reversed_) = next(iter(books.parties.items()))
     books.parties[party] = (earned + 1, reversed_)
@@ -151,7 +206,16 @@ def _one_tier(books: Books) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [_one_cent, _one_cent_between_lines, _one_point, _one_held_point, _one_order, _one_share, _one_tier],
+    [
+        _one_cent,
+        _one_cent_between_lines,
+        _one_point,
+        _one_held_point,
+        _one_order,
+        _one_order_twice,
+        _one_share,
+        _one_tier,
+    ],
     ids=lambda harm: harm.__name__.strip("_").replace("_", " "),
 )
 def test_one_difference_is_red(
@@ -170,7 +234,7 @@ def test_the_report_is_readable_without_a_terminal(
     watch = StopWatch()
     watch.durations_ms["Sell"].extend([1.0, 2.0, 30.0])
     show_report(books, plan, result, expected, latencies=watch.latencies(), console=console)
-    show_verdict(judge(books), console=console)
+    show_checks(judge(books), books, console=console)
     text = written.getvalue()
     assert "simulated data, based on real shopping patterns" in text
     assert "30.0" in text
