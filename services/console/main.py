@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.console import audit as audits
-from services.console import bringup
+from services.console import bringup, tenants
 from services.console.stack.refusals import StackRefused
 from services.console.stack.roles import ROLES
 from services.console.stack.settings import StackSettings
 from services.runtime.migrations import PartitionsChangedError
 from services.runtime.migrations import migrate as migrate_service
 from services.runtime.settings import SERVICES, Settings
+from siyu.identity.v1 import tenant_pb2
 
 INTERRUPTED = 130
 WIDTH_OF_A_FILE = 160
@@ -33,6 +34,8 @@ app = typer.Typer(
 )
 gate = typer.Typer(help="What a rollout would break.", no_args_is_help=True)
 app.add_typer(gate, name="gate")
+tenant_app = typer.Typer(help="Brands in the running stack.", no_args_is_help=True)
+app.add_typer(tenant_app, name="tenant")
 # Into a file or a pipe, tables are as wide as they need, and not as a terminal that isn't there.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
@@ -68,8 +71,11 @@ def migrate(service: Annotated[str, typer.Argument(help="a service, or all")] = 
 
 @app.command()
 def stack() -> None:
-    """Start all of Siyu on this machine and stay up, without any data of its own."""
-    _to_completion(bringup.stay_up(StackSettings(), console=console))
+    """Start all of Siyu on this machine and stay up, without any data of its own.
+
+    README.md lists the environment variables that move its ports, its data and its servers.
+    """
+    _to_completion(lambda: bringup.stay_up(StackSettings.from_environment(), console=console))
 
 
 @app.command()
@@ -82,8 +88,13 @@ def demo(
         bool, typer.Option("--exit", help="stop at the end, with the audit's verdict as exit code")
     ] = False,
 ) -> None:
-    """Start all of Siyu, replay a grocery chain's sales, report, audit, and stay up."""
-    _to_completion(bringup.demonstrate(StackSettings(), weeks=weeks, stay=not leave, console=console))
+    """Start all of Siyu, replay a grocery chain's sales, report, audit, and stay up.
+
+    README.md lists the environment variables that move its ports, its data and its servers.
+    """
+    _to_completion(
+        lambda: bringup.demonstrate(StackSettings.from_environment(), weeks=weeks, stay=not leave, console=console)
+    )
 
 
 @app.command()
@@ -94,13 +105,32 @@ def audit(
     wait_s: Annotated[float, typer.Option(help="how long consumers may take to catch up")] = audits.WAIT_S,
 ) -> None:
     """Check the books of the running stack, service by service and across them; exit 0 only if all agree."""
-    _to_completion(audits.audit_running(StackSettings(), tenants=tuple(tenant or ()), wait_s=wait_s, console=console))
+    _to_completion(
+        lambda: audits.audit_running(
+            StackSettings.from_environment(), tenants=tuple(tenant or ()), wait_s=wait_s, console=console
+        )
+    )
 
 
 @app.command()
 def bench(only: Annotated[str, typer.Option(help="the name of one measurement")] = "") -> None:
     """Measure, print a table and write build/bench.json."""
     sys.exit(importlib.import_module("tests.bench.main").main(only=only))
+
+
+@tenant_app.command("create")
+def tenant_create(
+    code: Annotated[str, typer.Option(help="unique in the installation, such as tea")],
+    name: Annotated[str, typer.Option(help="what people call the brand")],
+    time_zone: Annotated[str, typer.Option(help="days, weeks and expiry dates are in it")] = "Asia/Shanghai",
+    currency: Annotated[str, typer.Option(help="ISO 4217, of the brand's prices")] = "CNY",
+    region: Annotated[str, typer.Option(help="ISO 3166-1: phone numbers without a country code are of it")] = "CN",
+) -> None:
+    """Make a brand of your own in the running stack; prints its first client, and its secret."""
+    asked = tenant_pb2.Tenant(
+        code=code, display_name=name, time_zone=time_zone, currency_code=currency, region_code=region
+    )
+    _to_completion(lambda: tenants.create_tenant(StackSettings.from_environment(), tenant=asked, console=console))
 
 
 @gate.command("check")
@@ -124,7 +154,7 @@ def chosen_roles(service: str, *, role: str, queue: str, roles: str) -> tuple[st
     return chosen
 
 
-def _to_completion(work: Coroutine[Any, Any, int]) -> None:
+def _to_completion(work: Callable[[], Coroutine[Any, Any, int]]) -> None:
     """Runs the work and exits with its code. SIGINT, SIGTERM and SIGHUP cancel it, which stops
     in order all that it started."""
 
@@ -135,7 +165,7 @@ def _to_completion(work: Coroutine[Any, Any, int]) -> None:
             # Under nohup a hang-up is ignored, and stays so.
             if signal.getsignal(number) != signal.SIG_IGN:
                 asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await work
+        return await work()
 
     try:
         code = asyncio.run(until_signal())

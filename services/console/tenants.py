@@ -1,7 +1,19 @@
-"""Which tenants the console made on this machine: those that `siyu audit` checks without being told."""
+"""Tenants of this machine's stack: those that the console made, and how a person makes one."""
 
 import json
 from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from services.console.demo.brand import PLATFORM_CLIENT
+from services.console.demo.calls import Caller, Wire, reason_of
+from services.console.stack.local import running_edge, running_stack
+from services.console.stack.refusals import StackRefused
+from services.console.stack.secrets import installation_secret, load_secrets
+from services.console.stack.settings import StackSettings
+from services.runtime.errors import DomainError
+from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
 
 
 def remember_tenant(directory: Path, tenant_id: str) -> None:
@@ -15,3 +27,48 @@ def known_tenants(directory: Path) -> tuple[str, ...]:
     """The tenants that were remembered, oldest first."""
     file = directory / "tenants.json"
     return tuple(json.loads(file.read_text())) if file.exists() else ()
+
+
+async def create_tenant(settings: StackSettings, *, tenant: tenant_pb2.Tenant, console: Console) -> int:
+    """Makes a tenant in the running stack and prints its first client; the same code and name answer the same.
+
+    Raises StackRefused if no stack runs here, or if identity refuses the tenant."""
+    directory = settings.state_directory
+    environment = running_stack(directory)
+    if environment is None:
+        raise StackRefused("no stack runs here: `siyu stack` or `make run` starts one")
+    secret = installation_secret(load_secrets(directory)["root_secret"], PLATFORM_CLIENT)
+    wire = Wire({"identity": environment["SIYU_IDENTITY_ADDRESS"]})
+    request = tenant_pb2.CreateTenantRequest(
+        request_id=f"tenant-{tenant.code}",
+        code=tenant.code,
+        display_name=tenant.display_name,
+        time_zone=tenant.time_zone,
+        currency_code=tenant.currency_code,
+        region_code=tenant.region_code,
+    )
+    try:
+        stub = wire.stub(tenant_pb2_grpc.TenantServiceStub)
+        caller = Caller(client_id=PLATFORM_CLIENT, secret=secret)
+        made = await wire.call(stub.CreateTenant, request, caller=caller)
+    except DomainError as refused:
+        raise StackRefused(reason_of(refused)) from refused
+    finally:
+        await wire.close()
+    remember_tenant(directory, made.tenant.tenant_id)
+    console.print(escape(_introduction(made, edge=running_edge(directory))), soft_wrap=True)
+    return 0
+
+
+def _introduction(made: tenant_pb2.CreateTenantResponse, *, edge: str) -> str:
+    told = made.tenant
+    return f"""
+tenant {told.tenant_id}: {told.display_name}, in {told.time_zone}, {told.currency_code}, region {told.region_code}
+its first client may do everything in this brand, and makes the others; keep its secret:
+
+  export SIYU={edge} CLIENT_ID={made.admin_client_id} \\
+    CLIENT_SECRET={made.admin_client_secret or "(told for 24 hours, which are over)"}
+
+  # the brand, as it sees itself
+  curl -s -w '\\n' -H "x-api-key: $CLIENT_ID.$CLIENT_SECRET" http://$SIYU/v1/tenant
+"""

@@ -281,6 +281,11 @@ def running_stack(directory: Path) -> dict[str, str] | None:
     return {str(name): str(value) for name, value in found.items()}
 
 
+def running_edge(directory: Path) -> str:
+    """host:port of the edge of the stack that runs over the directory."""
+    return str(json.loads((directory / STATE_FILE).read_text())["edge"])
+
+
 async def _require(probe: Probe, *, what: str, url: str) -> None:
     if not await probe():
         server = urlsplit(url)

@@ -41,10 +41,9 @@ def pick(count: int) -> tuple[int, ...]:
 def require_free(ports: Mapping[str, int], *, patience_s: float) -> None:
     """Returns when all ports, keyed by the setting that chooses each, are free.
 
-    Raises PortTaken for the first that still isn't after `patience_s`: what a killed run left needs a moment to end."""
+    Raises PortTaken for those that still aren't after `patience_s`: what a killed run left needs a moment to end."""
     deadline = time.monotonic() + patience_s
-    for setting, port in ports.items():
-        while not is_free(port):
-            if time.monotonic() >= deadline:
-                raise PortTaken(port=port, setting=setting)
-            time.sleep(0.1)
+    while taken := {setting: port for setting, port in ports.items() if not is_free(port)}:
+        if time.monotonic() >= deadline:
+            raise PortTaken(taken)
+        time.sleep(0.1)

@@ -2,10 +2,13 @@
 
 StackRefused
 ├── PortTaken
+├── WrongSetting
 ├── AlreadyRunning
 ├── NotInstalled
 └── DidNotStart
 """
+
+from collections.abc import Mapping
 
 
 class StackRefused(Exception):
@@ -15,11 +18,17 @@ class StackRefused(Exception):
 class PortTaken(StackRefused):
     """Somebody else listens where the stack should."""
 
-    def __init__(self, *, port: int, setting: str) -> None:
-        """`setting` is the environment variable that moves the port."""
-        super().__init__(f"port {port} is taken: stop what listens there, or choose another port with {setting}=…")
-        self.port = port
-        self.setting = setting
+    def __init__(self, taken: Mapping[str, int]) -> None:
+        """`taken` are the ports, by the environment variable that moves each."""
+        ports = ", ".join(map(str, taken.values()))
+        are = f"port {ports} is" if len(taken) == 1 else f"ports {ports} are"
+        others = " ".join(f"{setting}=…" for setting in taken)
+        super().__init__(f"{are} taken: stop what listens there, or choose otherwise with {others}")
+        self.taken = dict(taken)
+
+
+class WrongSetting(StackRefused):
+    """An environment variable of the stack's has a value that can't be."""
 
 
 class AlreadyRunning(StackRefused):

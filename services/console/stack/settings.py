@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.console.stack import ports
+from services.console.stack.refusals import WrongSetting
 from services.console.stack.roles import Split
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -49,6 +50,15 @@ class StackSettings(BaseSettings):
         }
         assert len(needed) >= 7, "a port lost its name"
         return needed
+
+    @classmethod
+    def from_environment(cls) -> "StackSettings":
+        """What the environment says. Raises WrongSetting with a line that names each variable that can't be."""
+        try:
+            return cls()
+        except ValidationError as wrong:
+            said = [f"{'.'.join(map(str, each['loc']))}={each['input']}: {each['msg']}" for each in wrong.errors()]
+            raise WrongSetting("; ".join(said)) from None
 
     @classmethod
     def for_tests(

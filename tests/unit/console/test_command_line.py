@@ -1,9 +1,14 @@
 """What `siyu` understands, and what it refuses."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
 from services.console import main
+from services.console.stack.settings import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,46 @@ def test_a_wrong_word_is_refused_with_the_right_ones(words, told) -> None:
     result = CliRunner().invoke(main.app, words.split())
     assert result.exit_code == 2
     assert told in result.output.replace("\n", " ").replace("│", "").replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "told"),
+    [
+        pytest.param(
+            "stack",
+            {"SIYU_EDGE_PORT": "99999"},
+            "siyu: SIYU_EDGE_PORT=99999: Input should be less than or equal to 65535",
+            id="no such port",
+        ),
+        pytest.param(
+            "stack",
+            {"SIYU_LOCAL_SPLIT": "x", "SIYU_DRAIN_S": "soon"},
+            "siyu: SIYU_LOCAL_SPLIT=x: Input should be 'service', 'api' or 'role'; SIYU_DRAIN_S=soon: Input should be "
+            "a valid number, unable to parse string as a number",
+            id="two at once",
+        ),
+        pytest.param(
+            "demo --weeks abc", {}, "siyu: weeks are written 33, 33,34, 30-35 or all, not 'abc'", id="no such weeks"
+        ),
+        pytest.param(
+            "tenant create --code tea --name Tea",
+            {},
+            "siyu: no stack runs here: `siyu stack` or `make run` starts one",
+            id="nowhere to make a tenant",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line_before_anything_starts(tmp_path, words, environment, told) -> None:
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "services.console", *words.split()]
+    inherited = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'proto' / 'gen'}"}
+    ran = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={**inherited, "SIYU_STATE_DIR": str(state), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (1, told, "")
+    assert not state.exists()

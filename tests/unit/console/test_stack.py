@@ -1,6 +1,7 @@
 """Names, ports, locks and secrets of the local stack."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from services.console.stack.lock import held_lock, holder
 from services.console.stack.refusals import AlreadyRunning, PortTaken
 from services.console.stack.roles import ROLES, share_with, shares
 from services.console.stack.secrets import installation_secret, load_secrets, secret_of
-from services.console.stack.settings import StackSettings
+from services.console.stack.settings import REPOSITORY, StackSettings
 from services.console.tenants import known_tenants, remember_tenant
 from services.identity.domain.credentials import Keys
 
@@ -71,13 +72,24 @@ def test_picked_ports_are_free_different_and_nobodys_outgoing_connection() -> No
     assert max(picked) < int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
-def test_a_taken_port_is_told_with_the_setting_that_moves_it() -> None:
-    with socket.socket() as taken:
-        taken.bind((ports.LOOPBACK, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(PortTaken, match=rf"^port {port} is taken: .* SIYU_EDGE_PORT=…$"):
-            ports.require_free({"SIYU_EDGE_PORT": port}, patience_s=0)
+def test_taken_ports_are_told_at_once_with_the_settings_that_move_them() -> None:
+    with socket.socket() as taken, socket.socket() as also:
+        for each in (taken, also):
+            each.bind((ports.LOOPBACK, 0))
+            each.listen()
+        one, other = taken.getsockname()[1], also.getsockname()[1]
+        with pytest.raises(PortTaken, match=rf"^port {one} is taken: .* SIYU_EDGE_PORT=…$"):
+            ports.require_free({"SIYU_EDGE_PORT": one}, patience_s=0)
+        needed = {"SIYU_EDGE_PORT": one, "SIYU_VALKEY_PORT": ports.pick(1)[0], "SIYU_LOYALTY_PORT": other}
+        with pytest.raises(PortTaken, match=rf"^ports {one}, {other} are taken: .* SIYU_EDGE_PORT=… SIYU_LOYALTY_PORT"):
+            ports.require_free(needed, patience_s=0)
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", (REPOSITORY / "README.md").read_text(), re.MULTILINE))
+    for name, field in StackSettings.model_fields.items():
+        default = ".siyu" if name == "state_directory" else field.default
+        assert rows[str(field.validation_alias)] == ("" if default is None else f"`{default}`"), name
 
 
 def test_a_stack_needs_no_port_for_a_server_that_is_given() -> None:
