@@ -1,8 +1,9 @@
 """The edge's own settings, beside those that every role has (services.runtime.settings)."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,3 +30,15 @@ class EdgeSettings(BaseSettings):
     # Calls without a credential, and wrong credentials, are counted by address.
     address_rate_per_s: float = Field(default=20.0, gt=0, validation_alias="SIYU_EDGE_ADDRESS_RATE_PER_S")
     address_burst: int = Field(default=60, ge=1, validation_alias="SIYU_EDGE_ADDRESS_BURST")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        """One of the two alone would open the edge without TLS, and say nothing."""
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("SIYU_EDGE_TLS_CERTIFICATE and SIYU_EDGE_TLS_KEY go together: one of them is missing")
+        return self
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether a certificate and its key are given."""
+        return self.tls_certificate is not None

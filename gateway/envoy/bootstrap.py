@@ -1,5 +1,7 @@
 """The whole configuration: what `envoy --config-path` reads."""
 
+from pathlib import Path
+
 from gateway.envoy.clusters import clusters
 from gateway.envoy.listener import listener
 from gateway.envoy.names import Config, socket_address
@@ -11,9 +13,11 @@ from services.runtime.settings import Settings
 MAX_DOWNSTREAM_CONNECTIONS = 20_000
 
 
-def bootstrap(settings: Settings, edge: EdgeSettings) -> Config:
-    """Envoy's configuration for these addresses, ready to be written as JSON."""
-    listeners, targets = [listener(settings, edge)], clusters(settings)
+def bootstrap(settings: Settings, edge: EdgeSettings, *, certificate: Path | None = None) -> Config:
+    """Envoy's configuration for these addresses, ready to be written as JSON; with TLS, `certificate` is the file that
+    tells of it (see listener.py)."""
+    assert edge.speaks_tls == (certificate is not None), "TLS needs the file, and nothing else does"
+    listeners, targets = [listener(settings, edge, certificate=certificate)], clusters(settings)
     if edge.probes:
         asked, answering = probes(edge)
         listeners.append(asked)

@@ -1,9 +1,10 @@
 """The one listener: HTTP/1 and HTTP/2, with TLS where a certificate is given."""
 
+from pathlib import Path
 from typing import Any
 
 from gateway.envoy.filters import http_filters
-from gateway.envoy.names import TELEMETRY, Config, of_type, socket_address, typed
+from gateway.envoy.names import CERTIFICATE, TELEMETRY, Config, of_type, socket_address, typed
 from gateway.envoy.replies import local_replies
 from gateway.envoy.routes import virtual_host
 from gateway.pages import CLIENT_HEADER
@@ -38,8 +39,8 @@ _ACCESS: dict[str, Any] = {
 }
 
 
-def listener(settings: Settings, edge: EdgeSettings) -> Config:
-    """The listener with its filter chain."""
+def listener(settings: Settings, edge: EdgeSettings, *, certificate: Path | None) -> Config:
+    """The listener with its filter chain; with TLS if the file with what `certificate_told` says is given."""
     chain: Config = {
         "filters": [
             typed(
@@ -49,8 +50,8 @@ def listener(settings: Settings, edge: EdgeSettings) -> Config:
             )
         ]
     }
-    if edge.tls_certificate and edge.tls_key:
-        chain["transport_socket"] = _tls(edge)
+    if certificate:
+        chain["transport_socket"] = _tls(certificate)
     return {
         "name": "edge",
         "address": socket_address(edge.listen),
@@ -99,19 +100,33 @@ def _manager(settings: Settings, edge: EdgeSettings) -> Config:
     }
 
 
-def _tls(edge: EdgeSettings) -> Config:
+def certificate_told(edge: EdgeSettings) -> Config:
+    """Where the certificate lies, for a file of its own: only of what it is told there does Envoy see a renewal."""
+    assert edge.tls_certificate, "asked for where there is one"
+    secret = of_type(
+        "envoy.extensions.transport_sockets.tls.v3.Secret",
+        name=CERTIFICATE,
+        tls_certificate={
+            "certificate_chain": {"filename": str(edge.tls_certificate)},
+            "private_key": {"filename": str(edge.tls_key)},
+            # a mounted secret changes by a link in its directory
+            "watched_directory": {"path": str(edge.tls_certificate.parent)},
+        },
+    )
+    return {"resources": [secret]}
+
+
+def _tls(certificate: Path) -> Config:
     return typed(
         "envoy.transport_sockets.tls",
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
         common_tls_context={
             "alpn_protocols": ["h2", "http/1.1"],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificates": [
+            "tls_certificate_sds_secret_configs": [
                 {
-                    "certificate_chain": {"filename": str(edge.tls_certificate)},
-                    "private_key": {"filename": str(edge.tls_key)},
-                    # a renewed certificate is taken up without a restart
-                    "watched_directory": {"path": str(edge.tls_certificate.parent)} if edge.tls_certificate else {},
+                    "name": CERTIFICATE,
+                    "sds_config": {"path_config_source": {"path": str(certificate)}, "resource_api_version": "V3"},
                 }
             ],
         },

@@ -14,6 +14,7 @@ GATEWAY: Final = "gateway"
 TELEMETRY: Final = "telemetry"
 ADMIN: Final = "admin"
 PROVIDER: Final = "siyu"
+CERTIFICATE: Final = "edge"
 
 _TYPES: Final = "type.googleapis.com/"
 

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway import contracts
 from gateway.envoy.bootstrap import bootstrap
+from gateway.envoy.listener import certificate_told
 from gateway.envoy.names import API_KEY, BUFFER, LIMIT, TOKEN, TRANSCODER
 from gateway.envoy.replies import _REPLIES, _TOKEN_REPLIES
 from gateway.openapi.reasons import refusals_of
@@ -23,6 +24,7 @@ from services.console.stack.wheels import envoy_program
 from services.runtime.auth import bearer
 from services.runtime.errors import Unauthenticated
 from services.runtime.settings import SERVICES, Settings
+from tests.e2e.certificates import self_signed
 
 RPCS = [pytest.param(rpc, id=rpc.name.removeprefix("siyu.")) for rpc in contracts.rpcs()]
 
@@ -189,10 +191,18 @@ def test_probes_open_no_other_page_of_the_admin() -> None:
 
 
 def test_envoy_accepts_it_with_tls_traces_and_probes(tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path)
+    certificate, key = self_signed(tmp_path)
     settings = Settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4317", SIYU_TRACE_RATIO=0.1)  # type: ignore[call-arg]
     edge = EdgeSettings(tls_certificate=certificate, tls_key=key, listen="[::]:8443", probes="0.0.0.0:8081")
-    _validated(tmp_path, bootstrap(settings, edge))
+    told = tmp_path / "certificate.json"
+    told.write_text(json.dumps(certificate_told(edge)))
+    _validated(tmp_path, bootstrap(settings, edge, certificate=told))
+
+
+@pytest.mark.parametrize("alone", ["tls_certificate", "tls_key"])
+def test_half_of_tls_is_not_none(alone: str) -> None:
+    with pytest.raises(ValueError, match="go together"):
+        EdgeSettings(**{alone: Path("tls.pem")})  # type: ignore[arg-type]
 
 
 def _validated(directory: Path, rendered: dict[str, Any]) -> None:
@@ -202,28 +212,3 @@ def _validated(directory: Path, rendered: dict[str, Any]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "deprecated" not in done.stderr.lower(), done.stderr[-3000:]
-
-
-def _certificate(directory: Path) -> tuple[Path, Path]:
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "edge.test")])
-    made = datetime(2026, 1, 1, tzinfo=UTC)
-    signed = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(private.public_key())
-        .serial_number(1).not_valid_before(made).not_valid_after(made + timedelta(days=36500))
-        .sign(private, hashes.SHA256())
-    )  # fmt: skip
-    certificate, key = directory / "tls.crt", directory / "tls.key"
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return certificate, key
