@@ -1,4 +1,13 @@
-// A till in Node: loads the contracts, signs in, sells, asks for the balance. Prints one JSON object for the test.
+// A till in Node: loads the contracts, signs in, sells, sells again with the same request id, and once without one.
+// Prints one JSON object: both orders, and the code of the refusal. Arguments:
+//
+//   node sale.mjs <identity> <commerce> <client id> <client secret> <image> <sale>
+//
+//   identity, commerce   host:port of their gRPC; the edge's, twice, is as good
+//   image                the contracts in one file: .venv/bin/python proto/generate.py --image siyu.binpb
+//   sale                 a SellRequest as JSON, such as {"request_id": "…", "sale": {"till_id": "t1", "sale_number": "1",
+//                        "basket": {"store_id": "s1", "channel": "pos", "lines": [{"line_id": "1", "sku": "tea",
+//                        "quantity": 2}]}, "payments": [{"tender": "TENDER_CARD"}]}}
 import { readFileSync } from "node:fs";
 import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
