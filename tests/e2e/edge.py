@@ -174,11 +174,17 @@ class _MachineTime:
 
 
 @asynccontextmanager
-async def running_edge(directory: Path, redis_url: str, **environment: str) -> AsyncIterator[TestEdge]:
-    """Starts four echoing services, the application, and Envoy; stops them in reverse."""
+async def running_edge(
+    directory: Path, redis_url: str, *, tells_keys: bool = True, **environment: str
+) -> AsyncIterator[TestEdge]:
+    """Starts four echoing services, the application, and Envoy; stops them in reverse.
+
+    With `tells_keys` false, identity does not answer what keys verify tokens."""
     signer, answers, seen = Signer(), {}, []
     logs = {service: Log() for service in SERVICES}
     answers |= _identity(signer)
+    if not tells_keys:
+        answers["siyu.identity.v1.TokenService.GetJwks"] = _away
     async with AsyncExitStack() as closing:
         services, addresses = {}, {}
         for service in SERVICES:
@@ -234,6 +240,10 @@ async def _service(
     mounted.append(Mounted(descriptor=feed_pb2.DESCRIPTOR.services_by_name["FeedService"], servicer=log))
     server.mount(mounted)
     return server
+
+
+async def _away(_request: Message, _call: Call) -> Message:
+    raise Unavailable("restarting")
 
 
 def _identity(signer: Signer) -> dict[str, Answer]:

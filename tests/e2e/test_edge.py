@@ -363,6 +363,21 @@ async def test_without_the_application_tokens_still_pass(tmp_path: Path, valkey_
         check_status(await edge.http.get("/docs"), http=503, code=14, reason="UNAVAILABLE")
 
 
+async def test_without_keys_no_token_is_called_bad(tmp_path: Path, valkey_url: str) -> None:
+    """Whoever is told 401 throws the token away, and asks identity for another."""
+    async with running_edge(tmp_path, valkey_url, tells_keys=False) as edge:
+        headers = edge.bearer("identity.read loyalty.points.read")
+        reply = await edge.http.get("/v1/tenant", headers=headers)
+        check_status(reply, http=503, code=14, reason="KEYS_NOT_READY")
+        async with grpc.aio.insecure_channel(edge.target) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await points_pb2_grpc.PointsServiceStub(channel).GetBalance(
+                    points_pb2.GetBalanceRequest(), metadata=tuple(headers.items())
+                )
+        refusal = from_rpc(refused.value)
+        assert (type(refusal), refusal.reason) == (Unavailable, "KEYS_NOT_READY")
+
+
 async def _access_log(edge: TestEdge) -> list[str]:
     """What Envoy logged; it writes in batches."""
     await asyncio.sleep(0.5)
