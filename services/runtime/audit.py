@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from services.runtime import log
 from services.runtime.call import Call
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import Connection, Database
 from siyu.common.v1 import audit_pb2
+
+MOST: Final = 2**63 - 1
+"""Figures are told in 64 bits: a total beyond ends here. Checks sum in numeric, so that none fails for its size."""
 
 SERVICE = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from services.runtime.audit import Finding
+from services.runtime.audit import MOST, Finding
 from services.runtime.database import Connection, raw
 
 # each answers how many rows it looked at, how many break the rule, and the first of those
@@ -75,8 +75,8 @@ CHECKS: Final[dict[str, str]] = {
         FROM (
             SELECT p.promotion_id,
                    (p.held_minor, p.captured_minor) IS DISTINCT FROM (
-                       coalesce(sum(l.amount_minor) FILTER (WHERE h.state = 'held'), 0)::bigint,
-                       coalesce(sum(l.amount_minor) FILTER (WHERE h.state = 'captured'), 0)::bigint) AS broken
+                       coalesce(sum(l.amount_minor) FILTER (WHERE h.state = 'held'), 0),
+                       coalesce(sum(l.amount_minor) FILTER (WHERE h.state = 'captured'), 0)) AS broken
             FROM promotions AS p
             LEFT JOIN budget_claims AS l ON l.tenant_id = p.tenant_id AND l.promotion_id = p.promotion_id
             LEFT JOIN benefit_holds AS h
@@ -91,8 +91,8 @@ CHECKS: Final[dict[str, str]] = {
         FROM (
             SELECT p.promotion_id,
                    (p.given_minor, p.uncovered_minor, p.refunded_minor) IS DISTINCT FROM (
-                       coalesce(sum(d.given_minor), 0)::bigint, coalesce(sum(d.uncovered_minor), 0)::bigint,
-                       coalesce(sum(d.refunded_minor), 0)::bigint) AS broken
+                       least(coalesce(sum(d.given_minor), 0), 9e18), least(coalesce(sum(d.uncovered_minor), 0), 9e18),
+                       least(coalesce(sum(d.refunded_minor), 0), 9e18)) AS broken
             FROM promotions AS p
             LEFT JOIN discount_usages AS d
               ON d.tenant_id = p.tenant_id AND d.source = 'promotion' AND d.source_id = p.promotion_id
@@ -150,7 +150,7 @@ CHECKS: Final[dict[str, str]] = {
     """,
 }
 
-_FIGURES: Final = """
+_FIGURES: Final = f"""
     SELECT
         (SELECT count(*) FROM order_usages WHERE tenant_id = $1::uuid) AS "campaign.orders_seen",
         (SELECT count(*) FROM refund_usages WHERE tenant_id = $1::uuid) AS "campaign.refunds_seen",
@@ -163,7 +163,8 @@ _FIGURES: Final = """
         (SELECT count(*) FROM coupons WHERE tenant_id = $1::uuid) AS "campaign.coupons_issued",
         (SELECT count(*) FROM member_aliases WHERE tenant_id = $1::uuid) AS identity_members_merged
     FROM (
-        SELECT coalesce(sum(given_minor), 0)::bigint AS given, coalesce(sum(refunded_minor), 0)::bigint AS refunded,
+        SELECT least(coalesce(sum(given_minor), 0), {MOST})::bigint AS given,
+               least(coalesce(sum(refunded_minor), 0), {MOST})::bigint AS refunded,
                count(*) FILTER (WHERE source = 'coupon' AND given_minor > 0) AS coupons,
                count(*) FILTER (WHERE excess) AS excess
         FROM discount_usages

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from services.runtime.audit import Finding
+from services.runtime.audit import MOST, Finding
 from services.runtime.database import Connection, raw
 
 # both sides of every entry of an account, as (owner, currency, bucket, points)
 _SIDES: Final = """
-    SELECT e.owner_id, c.point_currency, s.bucket, sum(s.points)::bigint AS points
+    SELECT e.owner_id, c.point_currency, s.bucket, sum(s.points) AS points
     FROM entries AS e
     JOIN point_classes AS c ON c.tenant_id = e.tenant_id AND c.class_no = e.class_no
     CROSS JOIN LATERAL (VALUES (e.target, e.points), (e.source, -e.points)) AS s(bucket, points)
@@ -35,8 +35,8 @@ CHECKS: Final[dict[str, str]] = {
         SELECT coalesce(a.member_id, b.owner_id)::text AS id,
                (coalesce(a.pending_points, 0), coalesce(a.available_points, 0), coalesce(a.held_points, 0),
                 coalesce(a.debt_points, 0))
-               IS DISTINCT FROM (coalesce(b.pending, 0)::bigint, coalesce(b.available, 0)::bigint,
-                                 coalesce(b.held, 0)::bigint, coalesce(b.debt, 0)::bigint) AS broken
+               IS DISTINCT FROM (coalesce(b.pending, 0), coalesce(b.available, 0), coalesce(b.held, 0),
+                                 coalesce(b.debt, 0)) AS broken
         FROM (SELECT * FROM accounts WHERE tenant_id = $1::uuid) AS a
         FULL JOIN booked AS b ON b.owner_id = a.member_id AND b.point_currency = a.point_currency
     """,
@@ -46,7 +46,7 @@ CHECKS: Final[dict[str, str]] = {
         FROM (
             SELECT point_currency, points FROM ({_SIDES}) AS inside WHERE bucket > 10
             UNION ALL
-            SELECT point_currency, pending_points + available_points + held_points - debt_points
+            SELECT point_currency, pending_points::numeric + available_points + held_points - debt_points
             FROM accounts WHERE tenant_id = $1::uuid
         ) AS every GROUP BY point_currency
     """,
@@ -158,7 +158,7 @@ CHECKS: Final[dict[str, str]] = {
         SELECT coalesce(e.entry_id, g.earning_id)::text AS id,
                g.earning_id IS NULL OR e.points IS DISTINCT FROM g.points OR e.times <> 1 AS broken
         FROM (
-            SELECT entry_id, sum(points)::bigint AS points, count(*) AS times FROM entries
+            SELECT entry_id, sum(points) AS points, count(*) AS times FROM entries
             WHERE tenant_id = $1::uuid AND kind = 1 AND order_id IS NOT NULL GROUP BY entry_id
         ) AS e
         FULL JOIN (SELECT earning_id, points FROM earnings WHERE tenant_id = $1::uuid) AS g ON g.earning_id = e.entry_id
@@ -174,7 +174,7 @@ CHECKS: Final[dict[str, str]] = {
         ) AS d
         FULL JOIN (
             SELECT coalesce(l.member_id, r.member_id) AS member_id, r.point_currency, r.sold_on AS day,
-                   sum(r.base_minor - r.refunded_base_minor)::bigint AS amount_minor,
+                   least(sum(r.base_minor - r.refunded_base_minor), 9e18) AS amount_minor,
                    count(*) FILTER (WHERE NOT r.wholly_refunded) AS orders
             FROM orders AS r
             LEFT JOIN aliases AS l ON l.tenant_id = r.tenant_id AND l.alias_id = r.member_id
@@ -184,7 +184,17 @@ CHECKS: Final[dict[str, str]] = {
     """,
 }
 
-_FIGURES: Final = """
+
+def _total(summed: str) -> str:
+    """The SQL of a sum as a figure: 0 for none, and at most what 64 bits tell."""
+    return f"least(coalesce(sum({summed}), 0), {MOST})::bigint"
+
+
+def _points(which: str) -> str:
+    return f"least(coalesce(sum(points) FILTER (WHERE {which}), 0), {MOST})::bigint"
+
+
+_FIGURES: Final = f"""
     SELECT
         o.orders AS "loyalty.orders_accrued",
         o.base AS "loyalty.base_minor",
@@ -196,26 +206,25 @@ _FIGURES: Final = """
         (SELECT count(*) FROM aliases WHERE tenant_id = $1::uuid) AS identity_members_merged,
         (SELECT count(*) FROM tier_changes WHERE tenant_id = $1::uuid) AS tier_changes,
         (SELECT count(*) FROM holds WHERE tenant_id = $1::uuid AND state = 1) AS holds_open,
-        (SELECT coalesce(sum(pending_points), 0)::bigint FROM accounts WHERE tenant_id = $1::uuid) AS points_pending,
-        (SELECT coalesce(sum(available_points), 0)::bigint FROM accounts
-         WHERE tenant_id = $1::uuid) AS points_available,
-        (SELECT coalesce(sum(held_points), 0)::bigint FROM accounts WHERE tenant_id = $1::uuid) AS points_held,
-        (SELECT coalesce(sum(debt_points), 0)::bigint FROM accounts WHERE tenant_id = $1::uuid) AS points_debt,
+        a.*,
         e.*
     FROM (
-        SELECT count(*) AS orders, coalesce(sum(base_minor), 0)::bigint AS base,
-               coalesce(sum(refunded_base_minor), 0)::bigint AS refunded_base,
-               coalesce(sum(burnt_points), 0)::bigint AS burnt, coalesce(sum(returned_points), 0)::bigint AS returned,
-               count(*) FILTER (WHERE wholly_refunded) AS whole,
-               coalesce(sum(shortfall_points), 0)::bigint AS shortfall
+        SELECT count(*) AS orders, {_total("base_minor")} AS base, {_total("refunded_base_minor")} AS refunded_base,
+               {_total("burnt_points")} AS burnt, {_total("returned_points")} AS returned,
+               count(*) FILTER (WHERE wholly_refunded) AS whole, {_total("shortfall_points")} AS shortfall
         FROM orders WHERE tenant_id = $1::uuid
     ) AS o
     CROSS JOIN (
-        SELECT coalesce(sum(points) FILTER (WHERE kind = 1), 0)::bigint AS points_earned,
-               coalesce(sum(points) FILTER (WHERE kind = 4), 0)::bigint AS points_burnt,
-               coalesce(sum(points) FILTER (WHERE kind = 7 AND source = 12), 0)::bigint AS points_given_back,
-               coalesce(sum(points) FILTER (WHERE target = 11), 0)::bigint AS points_taken_back,
-               coalesce(sum(points) FILTER (WHERE kind = 8), 0)::bigint AS points_expired,
+        SELECT {_total("pending_points")} AS points_pending, {_total("available_points")} AS points_available,
+               {_total("held_points")} AS points_held, {_total("debt_points")} AS points_debt
+        FROM accounts WHERE tenant_id = $1::uuid
+    ) AS a
+    CROSS JOIN (
+        SELECT {_points("kind = 1")} AS points_earned,
+               {_points("kind = 4")} AS points_burnt,
+               {_points("kind = 7 AND source = 12")} AS points_given_back,
+               {_points("target = 11")} AS points_taken_back,
+               {_points("kind = 8")} AS points_expired,
                count(*) AS entries
         FROM entries WHERE tenant_id = $1::uuid
     ) AS e
