@@ -189,7 +189,7 @@ class Auditor:
 async def findings_of(stack: LocalStack, *, wait_s: float = WAIT_S) -> dict[str, list[Finding]]:
     """Audits the tenants that the console made in this stack; the findings by tenant."""
     auditor = Auditor(addresses=stack.addresses, client_secret=stack.client_secret(AUDITOR))
-    return await _findings(auditor, known_tenants(stack.directory), wait_s=wait_s)
+    return await findings_of_tenants(auditor, known_tenants(stack.directory), wait_s=wait_s)
 
 
 async def audit_stack(stack: LocalStack, *, console: Console, wait_s: float = WAIT_S) -> int:
@@ -211,19 +211,30 @@ async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wa
         addresses = {service: environment[f"SIYU_{service.upper()}_ADDRESS"] for service in SERVICES}
         secret = installation_secret(load_secrets(directory)["root_secret"], AUDITOR)
     auditor = Auditor(addresses=addresses, client_secret=secret)
-    return _told(await _findings(auditor, tenants or known_tenants(directory), wait_s=wait_s), console=console)
+    return _told(
+        await findings_of_tenants(auditor, tenants or known_tenants(directory), wait_s=wait_s), console=console
+    )
 
 
-async def _findings(auditor: Auditor, tenants: tuple[str, ...], *, wait_s: float) -> dict[str, list[Finding]]:
+async def findings_of_tenants(auditor: Auditor, tenants: tuple[str, ...], *, wait_s: float) -> dict[str, list[Finding]]:
+    """The findings by tenant. Raises StackRefused without a tenant, or where nobody answers."""
     if not tenants:
         raise StackRefused("there is no tenant to audit yet: name one with --tenant, or let `make run` make one")
-    found: dict[str, list[Finding]] = {}
-    for tenant_id in tenants:
-        try:
-            found[tenant_id] = await auditor.audit(tenant_id, wait_s=wait_s)
-        except grpc.aio.AioRpcError as error:
-            raise StackRefused(f"a service did not answer the audit: {error.code().name}, {error.details()}") from error
-    return found
+    return {tenant_id: await _audited(auditor, tenant_id, wait_s=wait_s) for tenant_id in tenants}
+
+
+async def _audited(auditor: Auditor, tenant_id: str, *, wait_s: float) -> list[Finding]:
+    """The tenant's findings. No answer is a failed check of this tenant, and those after it are audited all the same.
+
+    Raises StackRefused where nobody is there to answer: the others' audits would say the same.
+    """
+    try:
+        return await auditor.audit(tenant_id, wait_s=wait_s)
+    except grpc.aio.AioRpcError as error:
+        told = f"a service did not answer the audit: {error.code().name}, {error.details()}"
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            raise StackRefused(told) from error
+        return [Finding(where=BETWEEN, check="answers the audit", ok=False, detail=told)]
 
 
 def _told(found: Mapping[str, Sequence[Finding]], *, console: Console) -> int:

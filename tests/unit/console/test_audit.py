@@ -1,11 +1,22 @@
 """What the console sees when it holds the services' answers against each other."""
 
+from collections.abc import Mapping
 from io import StringIO
 
+import grpc
 import pytest
 from rich.console import Console
 
-from services.console.audit import Consumer, compare, own_findings, show_verdict
+from services.console.audit import (
+    Auditor,
+    Consumer,
+    Finding,
+    compare,
+    findings_of_tenants,
+    own_findings,
+    show_verdict,
+)
+from services.console.stack.refusals import StackRefused
 from siyu.common.v1 import audit_pb2
 
 ACCRUAL = Consumer(producer="commerce", service="loyalty", queue="accrual")
@@ -99,3 +110,34 @@ def test_one_line_is_the_verdict_and_the_exit_code(checks, code, told) -> None:
     written = StringIO()
     assert show_verdict(checks, console=Console(file=written, color_system=None)) == code
     assert written.getvalue().strip() == told
+
+
+class _Auditor(Auditor):
+    """One whose services fail for some tenants."""
+
+    def __init__(self, failing: Mapping[str, grpc.StatusCode]) -> None:
+        super().__init__(addresses={}, client_secret="")
+        self._failing = failing
+
+    async def audit(self, tenant_id: str, *, wait_s: float = 0.0) -> list[Finding]:
+        if tenant_id in self._failing:
+            metadata = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(self._failing[tenant_id], metadata, metadata, details="a bug")
+        return [Finding(where="loyalty", check="adds up", ok=True)]
+
+
+async def test_a_tenant_that_cannot_be_audited_does_not_stop_the_next() -> None:
+    found = await findings_of_tenants(
+        _Auditor({"second": grpc.StatusCode.INTERNAL}), ("first", "second", "third"), wait_s=0
+    )
+    assert {tenant: [finding.ok for finding in findings] for tenant, findings in found.items()} == {
+        "first": [True],
+        "second": [False],
+        "third": [True],
+    }
+    assert "INTERNAL" in found["second"][0].detail
+
+
+async def test_nobody_there_is_no_finding() -> None:
+    with pytest.raises(StackRefused, match="UNAVAILABLE"):
+        await findings_of_tenants(_Auditor({"only": grpc.StatusCode.UNAVAILABLE}), ("only",), wait_s=0)
