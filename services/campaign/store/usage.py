@@ -85,7 +85,8 @@ _DISCOUNTS = """
     FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::boolean[])
          AS d(order_id, source, source_id, template_id, given_minor, uncovered_minor, excess)
 """
-# counters of promotions, locked in id order; a promotion that nobody made here is only in the facts
+# counters of promotions, locked in id order; a promotion that nobody made here is only in the facts. They end at 9e18:
+# a brand's absurd sales must not stop the queue, which other brands share
 _COUNT = """
     WITH locked AS MATERIALIZED (
         SELECT p.promotion_id, n.given_minor, n.uncovered_minor, n.refunded_minor
@@ -96,9 +97,9 @@ _COUNT = """
         FOR NO KEY UPDATE OF p
     )
     UPDATE promotions AS p
-    SET given_minor = p.given_minor + n.given_minor,
-        uncovered_minor = p.uncovered_minor + n.uncovered_minor,
-        refunded_minor = p.refunded_minor + n.refunded_minor
+    SET given_minor = least(p.given_minor + n.given_minor::numeric, 9e18)::bigint,
+        uncovered_minor = least(p.uncovered_minor + n.uncovered_minor::numeric, 9e18)::bigint,
+        refunded_minor = least(p.refunded_minor + n.refunded_minor::numeric, 9e18)::bigint
     FROM locked AS n
     WHERE p.tenant_id = $1::uuid AND p.promotion_id = n.promotion_id
 """

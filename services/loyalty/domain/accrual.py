@@ -1,13 +1,21 @@
 """What an order earns: points per order and rule, then allocated to its lines and, when refunded, to units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from services.loyalty.domain.programme import EarnRule, Programme, Rounding
 from services.runtime.clock import local_day
 from services.runtime.money import allocate, prefix_share
+
+MAX_EARNED_POINTS: Final = 10**12
+"""The most that one order earns by one rule. A sale is a fact and is never refused: what is beyond is not earned."""
+MAX_COLLECTED_POINTS: Final = 10**13
+"""The most that orders give one member in one currency over the years, so that no total passes 64 bits."""
+USUAL_POINTS: Final = 10**9
+"""By so many an order and rule, nobody comes to MAX_COLLECTED_POINTS: what was collected need not be looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,20 @@ def points_for(base_minor: int, rule: EarnRule, *, multiplier: Decimal, rounding
     return numerator // denominator
 
 
+def within(earned: Sequence[Earned], room_points: int) -> tuple[Earned, ...]:
+    """What of it fits into the room, rule by rule; `why` tells what was cut. Rules that give nothing are left out."""
+    kept: list[Earned] = []
+    for each in earned:
+        points = min(each.points, room_points)
+        room_points -= points
+        if points == each.points:
+            kept.append(each)
+        elif points:
+            why = f"{each.why}, {points} up to what a member can collect"
+            kept.append(replace(each, points=points, line_points=allocate(points, each.line_points), why=why))
+    return tuple(kept)
+
+
 def share_of_units(total: int, *, quantity: int, before: int, units: int) -> int:
     """What `units` more units hold of a line's `total`, after `before` of its `quantity` were returned."""
     return prefix_share(total, quantity, before + units) - prefix_share(total, quantity, before)
@@ -67,10 +89,12 @@ def _by_rule(programme: Programme, rule: EarnRule, lines: Sequence[Line], *, mul
     bases = [line.base_minor if _is_eligible(rule, line) else 0 for line in lines]
     base_minor = sum(bases)
     by = multiplier if rule.tier_multiplied else Decimal(1)
-    points = points_for(base_minor, rule, multiplier=by, rounding=programme.rounding)
+    full = points_for(base_minor, rule, multiplier=by, rounding=programme.rounding)
+    points = min(full, MAX_EARNED_POINTS)
     if points <= 0:
         return None
     times = f" x {by}" if by != 1 else ""
+    told = f"{programme.rounding} = {full}" + (f", at most {points}" if points < full else "")
     return Earned(
         rule_id=rule.rule_id,
         points=points,
@@ -78,7 +102,7 @@ def _by_rule(programme: Programme, rule: EarnRule, lines: Sequence[Line], *, mul
         funder=rule.funder,
         base_minor=base_minor,
         line_points=allocate(points, bases),
-        why=f"{rule.rule_id}: {base_minor} / {rule.per_minor} x {rule.points}{times}, {programme.rounding} = {points}",
+        why=f"{rule.rule_id}: {base_minor} / {rule.per_minor} x {rule.points}{times}, {told}",
     )
 
 

@@ -1,6 +1,6 @@
 """Programmes: how points are earned, when they mature and expire, and how tiers are reached."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +17,10 @@ DEFAULT_GRACE_DAYS: Final = 30
 NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The expiry of points that do not expire."""
 _LAST_YEAR: Final = 9990
+MAX_POINTS_PER_MINOR: Final = 1_000
+"""The most that a rule gives for one minor unit, before the tier's multiplier. No real programme comes near."""
+MAX_MULTIPLIER: Final = 100
+"""The most that a tier multiplies by."""
 
 
 class Rounding(StrEnum):
@@ -114,7 +118,7 @@ class Version:
 
 
 def check(programme: Programme) -> None:
-    """Raises Invalid for names that repeat, rules that name no class, and tiers that do not rise."""
+    """Raises Invalid for names that repeat, rules that name no class, tiers that do not rise, and absurd rates."""
     violations: list[tuple[str, str]] = []
     for field, names in (
         ("programme.expiry_classes", [each.class_id for each in programme.expiry_classes]),
@@ -122,11 +126,7 @@ def check(programme: Programme) -> None:
         ("programme.tiers", [each.tier_id for each in programme.tiers]),
     ):
         violations += [(field, f"{name!r} is there twice") for name in _repeated(names)]
-    for i, rule in enumerate(programme.earn_rules):
-        if programme.expiry_class(rule.expiry_class) is None:
-            violations.append((f"programme.earn_rules[{i}].expiry_class", f"there is no class {rule.expiry_class!r}"))
-        if rule.valid_from and rule.valid_until and rule.valid_from >= rule.valid_until:
-            violations.append((f"programme.earn_rules[{i}].valid_until", "it ends before it begins"))
+    violations += _rule_violations(programme)
     for i, (lower, higher) in enumerate(zip(programme.tiers, programme.tiers[1:], strict=False), 1):
         if not (higher.amount_minor or higher.orders or higher.activity):
             violations.append((f"programme.tiers[{i}]", "a tier above the first needs a criterion"))
@@ -136,6 +136,20 @@ def check(programme: Programme) -> None:
         violations.append(("programme.points_per_value", "the value of points needs both numbers"))
     if violations:
         raise Invalid(violations=tuple(violations))
+
+
+def _rule_violations(programme: Programme) -> Iterator[tuple[str, str]]:
+    """What earning by the rules would go wrong with, as (field, why)."""
+    for i, rule in enumerate(programme.earn_rules):
+        if programme.expiry_class(rule.expiry_class) is None:
+            yield (f"programme.earn_rules[{i}].expiry_class", f"there is no class {rule.expiry_class!r}")
+        if rule.valid_from and rule.valid_until and rule.valid_from >= rule.valid_until:
+            yield (f"programme.earn_rules[{i}].valid_until", "it ends before it begins")
+        if rule.points > MAX_POINTS_PER_MINOR * rule.per_minor:
+            yield (f"programme.earn_rules[{i}].points", f"more than {MAX_POINTS_PER_MINOR} a minor unit")
+    for i, tier in enumerate(programme.tiers):
+        if tier.multiplier > MAX_MULTIPLIER:
+            yield (f"programme.tiers[{i}].multiplier", f"more than {MAX_MULTIPLIER}")
 
 
 def in_force(versions: Iterable[Version], at: datetime) -> Version | None:

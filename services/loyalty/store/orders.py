@@ -17,6 +17,13 @@ _SURVIVORS = (
     "SELECT alias_id::text, member_id::text FROM aliases WHERE tenant_id = $1::uuid AND alias_id = ANY($2::uuid[])"
 )
 _ENTER = "SELECT members::text[], owing FROM enter($1::uuid, $2, $4, $3::uuid[])"
+# lots that were spent and that expired count: a pool's total only grows
+_COLLECTED = """
+    SELECT (SELECT coalesce(sum(earned_points), 0) FROM pools
+            WHERE tenant_id = $1::uuid AND owner_id = $2::uuid AND point_currency = $3)
+         + (SELECT coalesce(sum(pending_points), 0) FROM accounts
+            WHERE tenant_id = $1::uuid AND member_id = $2::uuid AND point_currency = $3)
+"""
 _KNOWN = "SELECT order_id::text FROM orders WHERE tenant_id = $1::uuid AND order_id = ANY($2::uuid[])"
 _LOCK_ORDERS = """
     SELECT order_id::text, member_id::text, point_currency, store_id, occurred_at, sold_on, programme_version,
@@ -113,6 +120,11 @@ async def enter(
         _ENTER, tenant_id, now, [member for member, _ in ordered], [currency for _, currency in ordered]
     )
     return dict(zip(ordered, members, strict=True)), bool(owing)
+
+
+async def collected(connection: Connection, tenant_id: str, *, member_id: str, point_currency: str) -> int:
+    """All points that the member was ever given in the currency. The account is entered, so this stands."""
+    return int(await raw(connection).fetchval(_COLLECTED, tenant_id, member_id, point_currency))
 
 
 async def known(connection: Connection, tenant_id: str, order_ids: Sequence[str]) -> set[str]:

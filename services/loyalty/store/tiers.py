@@ -35,26 +35,29 @@ _COUNTERS = """
     SELECT x.member_id::text, x.point_currency, c.amount_minor, c.orders, c.activity
     FROM unnest($2::uuid[], $3::text[], $4::date[], $5::date[]) AS x(member_id, point_currency, first, last)
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(d.amount_minor), 0)::bigint AS amount_minor, coalesce(sum(d.orders), 0)::bigint AS orders,
+        SELECT least(coalesce(sum(d.amount_minor), 0), 9e18)::bigint AS amount_minor,
+               coalesce(sum(d.orders), 0)::bigint AS orders,
                coalesce(sum(d.activity), 0)::bigint AS activity
         FROM tier_days AS d
         WHERE d.tenant_id = $1::uuid AND d.member_id = x.member_id AND d.point_currency = x.point_currency
           AND d.day BETWEEN x.first AND x.last
     ) AS c
 """
-# the deltas of a batch are summed before, so that a day is touched once; a bucket below zero is refused by its CHECK
+# the deltas of a batch are summed before, so that a day is touched once; a count below zero is refused by its CHECK.
+# An amount ends at 9e18 and at zero: a brand's absurd sales must not stop the queue, which other brands share.
 _RAISE = """
     INSERT INTO tier_days AS d (tenant_id, member_id, point_currency, day, amount_minor, orders)
     SELECT $1::uuid, x.member_id, x.point_currency, x.day, x.amount_minor, x.orders
     FROM unnest($2::uuid[], $3::text[], $4::date[], $5::bigint[], $6::bigint[])
          AS x(member_id, point_currency, day, amount_minor, orders)
     ON CONFLICT (tenant_id, member_id, point_currency, day)
-    DO UPDATE SET amount_minor = d.amount_minor + excluded.amount_minor, orders = d.orders + excluded.orders
+    DO UPDATE SET amount_minor = least(d.amount_minor + excluded.amount_minor::numeric, 9e18)::bigint,
+                  orders = d.orders + excluded.orders
 """
 # a lowered bucket exists; after a merge it is the survivor's
 _LOWER = """
     UPDATE tier_days AS d
-    SET amount_minor = d.amount_minor + x.amount_minor, orders = d.orders + x.orders
+    SET amount_minor = greatest(d.amount_minor + x.amount_minor, 0), orders = d.orders + x.orders
     FROM unnest($2::uuid[], $3::text[], $4::date[], $5::bigint[], $6::bigint[])
          AS x(member_id, point_currency, day, amount_minor, orders)
     WHERE d.tenant_id = $1::uuid AND d.member_id = x.member_id AND d.point_currency = x.point_currency
@@ -96,7 +99,8 @@ _MERGE_DAYS = """
     INSERT INTO tier_days AS d (tenant_id, member_id, point_currency, day, amount_minor, orders, activity)
     SELECT $1::uuid, $3::uuid, point_currency, day, amount_minor, orders, activity FROM moved
     ON CONFLICT (tenant_id, member_id, point_currency, day)
-    DO UPDATE SET amount_minor = d.amount_minor + excluded.amount_minor, orders = d.orders + excluded.orders,
+    DO UPDATE SET amount_minor = least(d.amount_minor + excluded.amount_minor::numeric, 9e18)::bigint,
+                  orders = d.orders + excluded.orders,
                   activity = d.activity + excluded.activity
     RETURNING d.point_currency
 """

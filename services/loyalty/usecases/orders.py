@@ -14,7 +14,7 @@ import structlog
 
 from services.loyalty.domain import programme as programmes
 from services.loyalty.domain import tiers as tier_rules
-from services.loyalty.domain.accrual import Earned, earn
+from services.loyalty.domain.accrual import MAX_COLLECTED_POINTS, USUAL_POINTS, Earned, earn, within
 from services.loyalty.domain.events import LoyaltyEvent, PointsPosted, TierChanged
 from services.loyalty.domain.orders import AccruedOrder, Inverse, PaidOrder, Refund, invert
 from services.loyalty.domain.programme import Programme, Version
@@ -95,6 +95,26 @@ class _Ranks:
             self.changes.append((account, after.version, change))
 
 
+@dataclass(slots=True)
+class _Rooms:
+    """What members can still collect. Only an order that earns absurdly much has it looked up."""
+
+    connection: Connection
+    tenant_id: str
+    points: dict[Account, int] = field(default_factory=dict)
+
+    async def within(self, account: Account, earned: tuple[Earned, ...]) -> tuple[Earned, ...]:
+        """What of it the member can still collect: a sale is a fact, so the rest is cut and nothing is refused."""
+        if all(each.points <= USUAL_POINTS for each in earned):
+            return earned
+        if account not in self.points:
+            collected = await orders.collected(self.connection, self.tenant_id, **account._asdict())
+            self.points[account] = max(0, MAX_COLLECTED_POINTS - collected)
+        kept = within(earned, self.points[account])
+        self.points[account] -= sum(each.points for each in kept)
+        return kept
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPosting:
     """Posts payments and refunds."""
@@ -127,8 +147,9 @@ class OrderPosting:
         accrued: list[AccruedOrder] = []
         earnings: list[orders.Earning] = []
         burns: list[orders.OfflineBurn] = []
+        rooms = _Rooms(connection, call.tenant_id)
         for order in paid:
-            kept, earned = await self._accrue(call, book, ranks, order)
+            kept, earned = await self._accrue(call, book, ranks, rooms, order)
             accrued.append(kept)
             earnings += earned
             if order.offline_burnt_points:
@@ -161,7 +182,7 @@ class OrderPosting:
         )
 
     async def _accrue(
-        self, call: Call, book: _Book, ranks: _Ranks, order: PaidOrder
+        self, call: Call, book: _Book, ranks: _Ranks, rooms: _Rooms, order: PaidOrder
     ) -> tuple[AccruedOrder, list[orders.Earning]]:
         """What the order earns by the programme in force when it was sold; without a programme, nothing."""
         account = Account(order.member_id, order.point_currency)
@@ -176,6 +197,7 @@ class OrderPosting:
                 occurred_at=order.occurred_at,
                 time_zone=call.time_zone,
             )
+            earned = await rooms.within(account, earned)
             paid = Counters(amount_minor=sum(line.base_minor for line in order.lines), orders=1)
             # points are of the sale's day, and so is the counter; the tier is of today, as its end is
             today = await book.version(order.point_currency, call.now)

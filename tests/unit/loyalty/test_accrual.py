@@ -1,5 +1,6 @@
 """What an order earns, when it matures and expires, and the exact inverse of it."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.loyalty.domain.accrual import Earned, Line, earn, points_for
+from services.loyalty.domain.accrual import MAX_EARNED_POINTS, Earned, Line, earn, points_for, within
 from services.loyalty.domain.orders import AccruedOrder, RefundedUnits, invert
 from services.loyalty.domain.programme import (
     NEVER,
@@ -16,9 +17,12 @@ from services.loyalty.domain.programme import (
     ExpiryClass,
     Programme,
     Rounding,
+    Tier,
+    check,
     expires_at,
     matures_at,
 )
+from services.runtime.errors import Invalid
 
 SHANGHAI = "Asia/Shanghai"
 NOON = datetime(2026, 1, 1, 4, tzinfo=UTC)
@@ -204,3 +208,52 @@ def test_refunding_every_unit_in_any_order_is_the_inverse(
         left += inverse.leaves_count
     assert (taken, base_minor) == (sum(points for _, _, points in lines), sum(base for _, base, _ in lines))
     assert (given_points, left, order.wholly_refunded) == (burnt, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("points", "per_minor", "multiplier", "refused"),
+    [
+        pytest.param("1000", 1, "1", (), id="a thousand a minor unit"),
+        pytest.param("1000.000001", 1, "1", ("programme.earn_rules[0].points",), id="a little more"),
+        pytest.param("999999999", 1_000_000, "1", (), id="per ten thousand"),
+        pytest.param("1", 1, "100", (), id="a hundredfold"),
+        pytest.param("1", 1, "100.0001", ("programme.tiers[0].multiplier",), id="more than a hundredfold"),
+        pytest.param(
+            "1000000",
+            1,
+            "9999",
+            ("programme.earn_rules[0].points", "programme.tiers[0].multiplier"),
+            id="both beyond",
+        ),
+    ],
+)
+def test_a_programme_gives_no_absurd_points(
+    points: str, per_minor: int, multiplier: str, refused: tuple[str, ...]
+) -> None:
+    made = replace(
+        programme(rule(points, per_minor=per_minor)), tiers=(Tier(tier_id="t", multiplier=Decimal(multiplier)),)
+    )
+    if not refused:
+        check(made)
+        return
+    with pytest.raises(Invalid) as invalid:
+        check(made)
+    assert tuple(field for field, _ in invalid.value.violations) == refused
+
+
+def test_what_an_order_earns_by_a_rule_is_capped_and_told() -> None:
+    """A sale is a fact: a rule of old that gives more than can be counted gives the most, over its lines."""
+    (found,) = earned(programme(rule("1000000", per_minor=1)), 10**12, 10**12)
+    assert (found.points, found.line_points) == (MAX_EARNED_POINTS, (5 * 10**11, 5 * 10**11))
+    assert found.why.endswith(f" = {2 * 10**18}, at most {MAX_EARNED_POINTS}")
+
+
+def test_what_does_not_fit_is_cut_rule_by_rule() -> None:
+    rules = (rule("1", per_minor=1, rule_id="a"), rule("1", per_minor=1, rule_id="b"), rule("1", rule_id="c"))
+    found = earned(programme(*rules), 100, 300)
+    assert within(found, 804) == found
+    assert [(each.rule_id, each.points, each.line_points) for each in within(found, 600)] == [
+        ("a", 400, (100, 300)),
+        ("b", 200, (50, 150)),
+    ]
+    assert within(found, 0) == ()

@@ -167,7 +167,9 @@ class EarnRule(_message.Message):
     rule_id: _builtins.str
     """Unique in the programme."""
     points: _builtins.str
-    """Points per `per_minor` of the base, as a decimal string, e.g. "1" or "0.5"."""
+    """Points per `per_minor` of the base, as a decimal string, e.g. "1" or "0.5"; at most 1,000 for one minor unit. One
+    order earns at most 10^12 by one rule, and a member at most 10^13 over all orders: what is beyond is not earned.
+    """
     per_minor: _builtins.int
     """See points; 100: per 1.00."""
     expiry_class: _builtins.str
@@ -232,7 +234,7 @@ class Tier(_message.Message):
     display_name: _builtins.str
     """What people call it."""
     multiplier: _builtins.str
-    """The multiplier of tier-multiplied rules, a decimal string; empty: 1."""
+    """The multiplier of tier-multiplied rules, a decimal string, at most 100; empty: 1."""
     amount_minor: _builtins.int
     """Paid within the window, in minor units; 0: no criterion."""
     orders: _builtins.int

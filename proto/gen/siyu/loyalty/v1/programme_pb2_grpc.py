@@ -54,7 +54,7 @@ class ProgrammeServiceServicer:
     def PublishProgramme(self, request, context):
         """Publishes the next version of a programme; it is in force from `effective_at` on.
 
-        Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier.
+        Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier, or gives absurdly much.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

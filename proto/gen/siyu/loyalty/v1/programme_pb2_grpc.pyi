@@ -36,7 +36,7 @@ class ProgrammeServiceStub:
     PublishProgramme: _grpc.UnaryUnaryMultiCallable[_programme_pb2.PublishProgrammeRequest, _programme_pb2.PublishProgrammeResponse]
     """Publishes the next version of a programme; it is in force from `effective_at` on.
 
-    Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier.
+    Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier, or gives absurdly much.
     """
     GetProgramme: _grpc.UnaryUnaryMultiCallable[_programme_pb2.GetProgrammeRequest, _programme_pb2.GetProgrammeResponse]
     """Reads the version in force.
@@ -52,7 +52,7 @@ class ProgrammeServiceAsyncStub(ProgrammeServiceStub):
     PublishProgramme: _aio.UnaryUnaryMultiCallable[_programme_pb2.PublishProgrammeRequest, _programme_pb2.PublishProgrammeResponse]  # type: ignore[assignment]
     """Publishes the next version of a programme; it is in force from `effective_at` on.
 
-    Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier.
+    Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier, or gives absurdly much.
     """
     GetProgramme: _aio.UnaryUnaryMultiCallable[_programme_pb2.GetProgrammeRequest, _programme_pb2.GetProgrammeResponse]  # type: ignore[assignment]
     """Reads the version in force.
@@ -71,7 +71,7 @@ class ProgrammeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_programme_pb2.PublishProgrammeResponse, _abc.Awaitable[_programme_pb2.PublishProgrammeResponse]]:
         """Publishes the next version of a programme; it is in force from `effective_at` on.
 
-        Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier.
+        Refusals: INVALID_FIELD (INVALID_ARGUMENT) for a rule that names an unknown class or tier, or gives absurdly much.
         """
 
     @_abc_1.abstractmethod
