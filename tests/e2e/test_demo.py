@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,10 @@ from rich.console import Console
 from services.console import audit
 from services.console.demo.main import first_calls, run
 from services.console.stack.local import LocalStack
+from services.console.stack.settings import REPOSITORY
+from services.console.tenants import create_tenant
+from services.runtime.ids import new_id
+from siyu.identity.v1 import tenant_pb2
 
 WEEKS = "33,34"
 ONE_HOUSEHOLD_IN = 24
@@ -34,11 +39,7 @@ async def test_a_fortnight_is_replayed_and_the_books_agree(stack: LocalStack) ->
 
     # the first calls work as they are pasted, and what a person sells does not turn the books red
     pasted = re.sub(r"(?m)^  The .*$", "", first_calls(stack).split("in this folder:", 1)[1])
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-euc", pasted, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
-    balance, sold = (json.loads(line) for line in said.decode().splitlines())
+    balance, sold = await _pasted(pasted)
     assert int(balance["availablePoints"]) > 0
     assert sold["order"]["state"] == "ORDER_STATE_PAID"
     after = StringIO()
@@ -46,3 +47,26 @@ async def test_a_fortnight_is_replayed_and_the_books_agree(stack: LocalStack) ->
     assert await run(stack, weeks=WEEKS, one_in=ONE_HOUSEHOLD_IN, console=console) == 0, after.getvalue()
     assert "1 sale of yours is not in the files; 1 member with sales or points of yours" in after.getvalue()
     assert await audit.audit_stack(stack, console=console) == 0, after.getvalue()
+
+
+async def test_a_brand_of_ones_own_is_made_as_the_readme_says(stack: LocalStack) -> None:
+    written = StringIO()
+    console = Console(file=written, width=200, color_system=None)
+    asked = tenant_pb2.Tenant(code=f"tea-{new_id()}", display_name="Tea house")
+    assert await create_tenant(stack.settings, tenant=asked, console=console) == 0
+    readme = (REPOSITORY / "README.md").read_text()
+    commands = readme.split("## Your own brand")[1].split("```\n")[3]
+    assert "call pos:sell" in commands
+    exported = re.search(r"(?m)^  export SIYU=.*\\\n.*$", written.getvalue())
+    assert exported is not None
+    *made, sold = await _pasted(f"{exported[0]}\n{commands}")
+    assert [answer for answer in made if "code" in answer] == [], "none is refused"
+    assert (sold["order"]["netMinor"], sold["order"]["quotedPoints"]) == ("8600", "86")
+
+
+async def _pasted(commands: str) -> list[dict[str, Any]]:
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euc", commands, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    return [json.loads(line) for line in said.decode().splitlines()]
