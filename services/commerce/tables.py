@@ -44,6 +44,7 @@ LEDGERS: Final = (
 """Append-only: neither role may change or delete a row. All other tables are audited against these."""
 
 ORDERS_KEY: Final = "orders_key"
+ORDERS_OF_REQUEST: Final = "orders_of_request"
 ORDERS_TILL_SALE: Final = "orders_till_sale"
 """A till's sale number is used once; an attempt that was cancelled gives it back."""
 
@@ -250,6 +251,7 @@ orders = Table(
     Column("event_xid", _Xid8),
     Column("candidates", JSONB),
     Column("refusal", JSONB),
+    Column("request_key", UUID(as_uuid=False)),
     PrimaryKeyConstraint("tenant_id", "order_id", name="orders_key"),
     CheckConstraint("(state = ANY (ARRAY[2, 3, 4, 5])) = (paid_at IS NOT NULL)", name="orders_paid_at"),
     CheckConstraint("(state = 1) = (expires_at IS NOT NULL)", name="orders_pending_expires"),
@@ -265,6 +267,13 @@ orders = Table(
         postgresql_where=text("(member_id IS NOT NULL)"),
     ),
     Index("orders_in_order", "tenant_id", "occurred_at", "order_id"),
+    Index(
+        "orders_of_request",
+        "tenant_id",
+        "request_key",
+        unique=True,
+        postgresql_where=text("(request_key IS NOT NULL)"),
+    ),
     Index("orders_of_store", "tenant_id", "store_id", "occurred_at", "order_id"),
     Index(
         "orders_till_sale",

@@ -12,6 +12,11 @@ _VERSION_7: Final = 7
 _BELOW_TIME: Final = 80
 
 
+def request_key_of(tenant_id: str, client_id: str, family: str, request_id: str) -> str:
+    """A request's name among all requests, whatever its body tells."""
+    return derive_id("order", tenant_id, client_id, family, request_id)
+
+
 def order_id_of(
     tenant_id: str, client_id: str, family: str, request_id: str, *, sold_at: datetime | None = None
 ) -> OrderId:
@@ -20,7 +25,7 @@ def order_id_of(
     The time that the request itself tells (`sold_at`, or a request id that is a UUIDv7) leads the id, so that the key
     grows at its end; where it tells none the id is random.
     """
-    derived = derive_id("order", tenant_id, client_id, family, request_id)
+    derived = request_key_of(tenant_id, client_id, family, request_id)
     if sold_at is not None:
         at_ms = int(sold_at.timestamp() * 1000)
     elif is_id(request_id) and uuid.UUID(request_id).version == _VERSION_7:

@@ -19,7 +19,7 @@ from services.commerce.domain.orders import (
 from services.commerce.domain.refunds import Refund
 from services.commerce.domain.refusals import SaleRace
 from services.commerce.store.arrays import as_text
-from services.commerce.tables import ORDERS_KEY, ORDERS_TILL_SALE
+from services.commerce.tables import ORDERS_KEY, ORDERS_OF_REQUEST, ORDERS_TILL_SALE
 from services.runtime.database import Connection, constraint_of, raw
 from services.runtime.ids import MemberId, OrderId, StoreId
 
@@ -54,10 +54,10 @@ _INSERT = """
                         member_id, guide_id, currency_code, point_currency, shelf_minor, discount_minor, net_minor,
                         points_tender_minor, burnt_points, offline_burnt_points, quoted_points, points_hold_id,
                         benefits_hold_id, till_id, sale_number, offline, occurred_at, placed_at, paid_at, expires_at,
-                        closes_at, event_xid, candidates)
+                        closes_at, event_xid, candidates, request_key)
     VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, $9, $10::uuid, $11, $12, $13, $14, $15, $16, $17, $18, $19,
             $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30,
-            CASE WHEN $31::boolean THEN pg_current_xact_id() END, $32::jsonb)
+            CASE WHEN $31::boolean THEN pg_current_xact_id() END, $32::jsonb, $54::uuid)
 """
 _ORDER_COLUMNS = """
     o.order_id::text, o.client_id, o.fingerprint, o.goods, o.state, o.version, o.store_id, o.channel,
@@ -84,16 +84,25 @@ _OPEN_OF_MEMBER = """
         LIMIT $3
     ) AS w
 """
-# two ways to know a sale again: the order that its request makes, and the till's own number
+# ways to know a sale again: the order that its request claims or makes, and the till's own number
 _FIND_SALE = """
-    SELECT o.order_id::text, o.goods, o.state
+    SELECT o.order_id::text, o.fingerprint, o.goods, o.state, true AS own
     FROM orders AS o
-    WHERE o.tenant_id = $1::uuid AND o.order_id = $2::uuid
+    WHERE o.tenant_id = $1::uuid AND o.request_key = $6::uuid
     UNION ALL
-    SELECT o.order_id::text, o.goods, o.state
+    SELECT o.order_id::text, o.fingerprint, o.goods, o.state, true
+    FROM orders AS o
+    WHERE o.tenant_id = $1::uuid AND o.order_id = $2::uuid AND o.request_key IS DISTINCT FROM $6::uuid
+    UNION ALL
+    SELECT o.order_id::text, o.fingerprint, o.goods, o.state, false
     FROM orders AS o
     WHERE o.tenant_id = $1::uuid AND o.store_id = $3 AND o.till_id = $4 AND o.sale_number = $5
-      AND o.till_id <> '' AND o.state <> 6 AND o.order_id <> $2::uuid
+      AND o.till_id <> '' AND o.state <> 6 AND o.order_id <> $2::uuid AND o.request_key IS DISTINCT FROM $6::uuid
+"""
+_IS_UNDER_WAY = """
+    SELECT true
+    FROM orders AS o
+    WHERE o.tenant_id = $1::uuid AND o.request_key = $2::uuid AND o.state = 1 AND o.fingerprint = $3
 """
 _LINES = """
     SELECT l.order_id::text, l.line_no, l.line_id, l.sku, l.category, l.quantity, l.price_source, l.shelf_minor,
@@ -175,12 +184,17 @@ _REFUND = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """Who placed an order, with which request, for which goods; what a later duplicate is compared with."""
+    """Who placed an order, with which request, for which goods; what a later duplicate is compared with.
+
+    `request_key` claims the request for an order that is placed before the request is answered; empty: it is made with
+    the answer.
+    """
 
     client_id: str
     fingerprint: bytes
     goods: bytes
     candidates: tuple[Candidate, ...] = ()
+    request_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,11 +208,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownSale:
-    """An order that stands for the same request or under the same sale number."""
+    """An order that stands for the same request (`own`) or under the same sale number."""
 
     order_id: OrderId
+    fingerprint: bytes
     goods: bytes
     state: OrderState
+    own: bool
 
 
 async def open_of_member(connection: Connection, tenant_id: str, member_id: MemberId, *, most: int) -> int:
@@ -212,12 +228,12 @@ async def open_of_member(connection: Connection, tenant_id: str, member_id: Memb
 async def insert(connection: Connection, tenant_id: str, order: Order, attempt: Attempt, *, now: datetime) -> None:
     """Writes a new order, placed or paid, in one statement; `now` is machine time.
 
-    Raises SaleRace if another call made the sale at this moment.
+    Raises SaleRace if another call made the sale, or claimed the request, at this moment.
     """
     try:
         await _insert(connection, tenant_id, order, attempt, now=now)
     except Exception as error:
-        if constraint_of(error) in {ORDERS_KEY, ORDERS_TILL_SALE}:
+        if constraint_of(error) in {ORDERS_KEY, ORDERS_OF_REQUEST, ORDERS_TILL_SALE}:
             raise SaleRace from error
         raise
 
@@ -280,17 +296,37 @@ async def _insert(connection: Connection, tenant_id: str, order: Order, attempt:
         [payment.tender for payment in payments],
         [payment.amount_minor for payment in payments],
         [payment.reference for payment in payments],
+        attempt.request_key or None,
     )
 
 
 async def find_sale(
-    connection: Connection, tenant_id: str, order_id: OrderId, *, store_id: str, till_id: str, sale_number: str
+    connection: Connection,
+    tenant_id: str,
+    order_id: OrderId,
+    *,
+    request_key: str,
+    store_id: str = "",
+    till_id: str = "",
+    sale_number: str = "",
 ) -> tuple[KnownSale, ...]:
-    """What is known of a sale: the order of this very request, or the one that has the till's number."""
-    rows = await raw(connection).fetch(_FIND_SALE, tenant_id, order_id, store_id, till_id, sale_number)
+    """What is known of a sale: the order of this very request, and the one that has the till's number."""
+    rows = await raw(connection).fetch(_FIND_SALE, tenant_id, order_id, store_id, till_id, sale_number, request_key)
     return tuple(
-        KnownSale(order_id=row["order_id"], goods=row["goods"], state=OrderState(row["state"])) for row in rows
+        KnownSale(
+            order_id=row["order_id"],
+            fingerprint=row["fingerprint"],
+            goods=row["goods"],
+            state=OrderState(row["state"]),
+            own=row["own"],
+        )
+        for row in rows
     )
+
+
+async def is_under_way(connection: Connection, tenant_id: str, request_key: str, fingerprint: bytes) -> bool:
+    """Whether an order of this request and body waits for payment."""
+    return await raw(connection).fetchval(_IS_UNDER_WAY, tenant_id, request_key, fingerprint) is not None
 
 
 async def find(connection: Connection, tenant_id: str, order_ids: Sequence[OrderId]) -> dict[OrderId, Stored]:

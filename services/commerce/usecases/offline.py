@@ -16,7 +16,7 @@ from services.commerce.domain.freezing import (
     points_as_tender,
     settle_payments,
 )
-from services.commerce.domain.naming import order_id_of
+from services.commerce.domain.naming import order_id_of, request_key_of
 from services.commerce.domain.offline import (
     TILL_DISCOUNT,
     Difference,
@@ -38,6 +38,7 @@ from services.commerce.store import order_lists, orders, stock
 from services.commerce.store.orders import KnownSale
 from services.commerce.usecases import booking, placing
 from services.commerce.usecases.peers import Quote
+from services.commerce.usecases.placing import MAX_ROUNDS
 from services.commerce.usecases.pricing import (
     NOBODY,
     Goods,
@@ -49,7 +50,7 @@ from services.commerce.usecases.pricing import (
     window_end,
     with_quoted_points,
 )
-from services.commerce.usecases.selling import MAX_ROUNDS, TillSale, find_known
+from services.commerce.usecases.selling import TillSale, find_sale, of_number
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
@@ -105,10 +106,13 @@ async def record(shop: Shop, call: Call, offline: OfflineSale, once: Once[Record
 async def _record(shop: Shop, call: Call, offline: OfflineSale, once: Once[Recorded]) -> tuple[bytes, bool]:
     sale, basket = offline.sale, offline.sale.basket
     order_id = order_id_of(call.tenant_id, call.client_id, FAMILY, once.request_id, sold_at=sale.occurred_at)
+    request_key = request_key_of(call.tenant_id, call.client_id, FAMILY, once.request_id)
     attempt = placing.attempt_of(call, basket, once.fingerprint, ())
 
     async def prepare(connection: Connection) -> tuple[KnownSale | None, Goods]:
-        known = await find_known(connection, call, sale, order_id, attempt.goods)
+        found = await find_sale(connection, call, sale, order_id=order_id, request_key=request_key)
+        own = next((each for each in found if each.own), None)
+        known = own or of_number(found, sale, attempt.goods)
         return known, await goods_of(connection, call.tenant_id, basket)
 
     known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())

@@ -1,13 +1,13 @@
 """Quote, place, pay and cancel: an order's way to its payment, one step a call."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from services.commerce.domain.freezing import settle_payments
-from services.commerce.domain.naming import goods_fingerprint, order_id_of
+from services.commerce.domain.naming import goods_fingerprint, order_id_of, request_key_of
 from services.commerce.domain.orders import (
     DEFAULT_PAYMENT_TTL_S,
     PAID_STATES,
@@ -15,10 +15,10 @@ from services.commerce.domain.orders import (
     OrderState,
     Payment,
 )
-from services.commerce.domain.refusals import OrderGivenUp, TooManyOpenOrders, TotalChanged, UnknownOrder
+from services.commerce.domain.refusals import OrderGivenUp, SaleRace, TooManyOpenOrders, TotalChanged, UnknownOrder
 from services.commerce.domain.saga import Step, StepEvent, StepState, advance
-from services.commerce.store import orders, steps
-from services.commerce.store.orders import Attempt, Stored
+from services.commerce.store import orders, requests, steps
+from services.commerce.store.orders import Attempt, KnownSale, Stored
 from services.commerce.usecases import booking, saga
 from services.commerce.usecases.peers import Candidate
 from services.commerce.usecases.pricing import (
@@ -40,6 +40,8 @@ from services.runtime.ids import OrderId
 
 FAMILY: Final = "commerce.orders"
 GIVEN_UP: Final = "not paid in time"
+MAX_ROUNDS: Final = 3
+"""How often a call looks again after another made the same order or claimed its request at this moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +95,36 @@ async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) ->
 
     Raises what the peers refuse, OutOfStock, TotalChanged, TooManyOpenOrders; then nothing is held.
     """
-    try:
-        return await _place(shop, call, placing, once)
-    except DomainError as refusal:
-        return await told(shop, once, refusal)
+    check_basket(call, placing.basket, occurred_at=placing.occurred_at)
+    return await in_rounds(shop, once, lambda: _place(shop, call, placing, once))
+
+
+async def in_rounds(shop: Shop, once: Once[Placed], attempt: Callable[[], Awaitable[bytes]]) -> bytes:
+    """What the attempt answers, repeated where another call was first; a refusal is kept for the request id."""
+    for _ in range(MAX_ROUNDS):
+        try:
+            try:
+                return await attempt()
+            except DomainError as refusal:
+                return await told(shop, once, refusal)
+        except SaleRace:
+            # the other is there now
+            continue
+    raise SaleRace
 
 
 async def told(shop: Shop, once: Once[Placed], refusal: DomainError) -> bytes:
     """Raises the refusal, kept as the answer to its request id wherever on the way it arose.
 
     A delayed duplicate must not succeed after the caller was told no; one that was answered before gets that answer.
+    Raises SaleRace where a twin is on its way: what this call found taken is the twin's, whose answer is this one's.
     """
     if not refusal.storable or refusal.reason == REQUEST_ID_REUSED:
         raise refusal
 
-    async def refuse(_connection: Connection) -> Placed:
+    async def refuse(connection: Connection) -> Placed:
+        if await orders.is_under_way(connection, once.call.tenant_id, key_of(once), once.fingerprint):
+            raise SaleRace
         raise refusal
 
     return await once.run(shop.database, refuse)
@@ -115,14 +132,16 @@ async def told(shop: Shop, once: Once[Placed], refusal: DomainError) -> bytes:
 
 async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -> bytes:
     basket = placing.basket
-    check_basket(call, basket, occurred_at=placing.occurred_at)
     order_id = order_id_of(call.tenant_id, call.client_id, FAMILY, once.request_id, sold_at=placing.occurred_at)
 
-    async def prepare(connection: Connection) -> tuple[Stored | None, Goods]:
-        known = await orders.find(connection, call.tenant_id, [order_id])
-        return known.get(order_id), await goods_of(connection, call.tenant_id, basket)
+    async def prepare(connection: Connection) -> tuple[bool, KnownSale | None, Goods]:
+        answered = await is_answered(connection, once)
+        known = await orders.find_sale(connection, call.tenant_id, order_id, request_key=key_of(once))
+        return answered, own_of(known, once), await goods_of(connection, call.tenant_id, basket)
 
-    known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
+    answered, known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
+    if answered:
+        return await answer_of(shop, call, once, known)
     if known is None:
         priced = await priced_basket(shop, call, basket, goods, occurred_at=placing.occurred_at)
         if placing.expected_due_minor not in {None, priced.due_minor}:
@@ -133,8 +152,12 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
         order = order_from(priced, basket, order_id=order_id, expires_at=now + timedelta(seconds=ttl_s))
         order = saga.with_hold_ids(order, wanted)
         attempt = attempt_of(call, basket, once.fingerprint, priced.candidates)
+        if wanted:
+            attempt = replace(attempt, request_key=key_of(once))
 
         async def book(connection: Connection) -> Placed:
+            if wanted and await is_answered(connection, once):
+                raise SaleRace
             await _check_open_orders(connection, shop, call, order)
             await booking.place(connection, call, order, attempt=attempt, saga=wanted, placed_at=now)
             return Placed(order=order, candidates=priced.candidates)
@@ -143,9 +166,52 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
             return await once.run(shop.database, book)
         await shop.database.run(call.tenant_id, book, timeout_s=call.remaining_s())
         return await _hold_and_answer(shop, call, order, wanted, once=once)
-    check_same_request(known, once.fingerprint)
-    stored, wanted = await saga_of(shop, call, order_id)
+    stored, wanted = await saga_of(shop, call, known.order_id)
+    check_same_request(stored, once.fingerprint)
     return await _hold_and_answer(shop, call, stored.order, wanted, once=once)
+
+
+def key_of(once: Once[Placed]) -> str:
+    """What claims the request for an order that is placed before the request is answered."""
+    return request_key_of(once.call.tenant_id, once.call.client_id, once.family, once.request_id)
+
+
+async def is_answered(connection: Connection, once: Once[Placed]) -> bool:
+    """Whether the request id has an answer; then nothing is booked for it any more."""
+    call = once.call
+    return await requests.is_answered(
+        connection, call.tenant_id, client_id=call.client_id, family=once.family, request_id=once.request_id
+    )
+
+
+def own_of(known: Sequence[KnownSale], once: Once[Placed]) -> KnownSale | None:
+    """The order that the request made or began, that of the same body first; None if it has none."""
+    own = [each for each in known if each.own]
+    return next((each for each in own if each.fingerprint == once.fingerprint), own[0] if own else None)
+
+
+async def answer_of(shop: Shop, call: Call, once: Once[Placed], own: KnownSale | None) -> bytes:
+    """What the request id was answered; `own` is the order that it began, and is undone if the answer is a refusal."""
+
+    async def forgotten(_connection: Connection) -> Placed:
+        # a refusal whose time was over at this moment
+        raise SaleRace
+
+    if own is None or own.fingerprint != once.fingerprint:
+        return await once.run(shop.database, forgotten)
+    return await answered_or_undone(shop, call, once, forgotten, order_id=own.order_id)
+
+
+async def answered_or_undone(
+    shop: Shop, call: Call, once: Once[Placed], finish: Callable[[Connection], Awaitable[Placed]], *, order_id: OrderId
+) -> bytes:
+    """The answer to a request whose order is there; if it is refused after all, nothing stays held for it."""
+    try:
+        return await once.run(shop.database, finish)
+    except DomainError as refusal:
+        if saga.is_refusal(refusal):
+            await undo(shop, call, order_id, refusal)
+        raise
 
 
 async def _check_open_orders(connection: Connection, shop: Shop, call: Call, order: Order) -> None:
@@ -317,7 +383,7 @@ async def _hold_and_answer(
         await steps.move(connection, call.tenant_id, order_id, moves)
         return Placed(order=now.order, candidates=now.attempt.candidates)
 
-    return await once.run(shop.database, finish)
+    return await answered_or_undone(shop, call, once, finish, order_id=order_id)
 
 
 def as_paid(order: Order, payments: Sequence[Payment]) -> Order:

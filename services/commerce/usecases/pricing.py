@@ -82,6 +82,9 @@ class Goods:
     rule_versions: dict[SupplierId, int]
 
 
+NO_GOODS: Final = Goods(products={}, list_prices={}, rule_versions={})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priced:
     """A basket with every share frozen, and what the order must hold."""

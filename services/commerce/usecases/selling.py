@@ -19,7 +19,7 @@ from services.commerce.store import orders
 from services.commerce.store.orders import Attempt, KnownSale
 from services.commerce.usecases import booking, placing, saga
 from services.commerce.usecases.placing import Placed
-from services.commerce.usecases.pricing import Basket, Goods, Priced, check_basket, goods_of
+from services.commerce.usecases.pricing import NO_GOODS, Basket, Goods, Priced, check_basket, goods_of
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
@@ -30,7 +30,6 @@ from services.runtime.ids import OrderId
 FAMILY: Final = "commerce.pos"
 SELL_TTL_S: Final = 60
 """A till's order waits so long for a repeated call; then its holds go back."""
-MAX_ROUNDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,32 +49,26 @@ async def sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> by
     Raises what the peers refuse, OutOfStock, PaymentMismatch, SaleNumberReused; then nothing is held or sold.
     """
     check_basket(call, sale.basket, occurred_at=sale.occurred_at)
-    for _ in range(MAX_ROUNDS):
-        try:
-            return await _sell(shop, call, sale, once)
-        except SaleRace:
-            # the same sale came twice at this moment; the other is there now
-            continue
-        except DomainError as refusal:
-            return await placing.told(shop, once, refusal)
-    raise SaleRace
+    return await placing.in_rounds(shop, once, lambda: _sell(shop, call, sale, once))
 
 
-async def find_known(
-    connection: Connection, call: Call, sale: TillSale, order_id: OrderId, goods: bytes
-) -> KnownSale | None:
-    """The sale if it is known, by its request or its number. Raises SaleNumberReused for other goods."""
-    known = await orders.find_sale(
+async def find_sale(
+    connection: Connection, call: Call, sale: TillSale, *, order_id: OrderId, request_key: str
+) -> tuple[KnownSale, ...]:
+    """What is known of the sale, by its request and by its number."""
+    return await orders.find_sale(
         connection,
         call.tenant_id,
         order_id,
+        request_key=request_key,
         store_id=sale.basket.store_id,
         till_id=sale.till_id,
         sale_number=sale.sale_number,
     )
-    own = next((each for each in known if each.order_id == order_id), None)
-    if own is not None:
-        return own
+
+
+def of_number(known: Sequence[KnownSale], sale: TillSale, goods: bytes) -> KnownSale | None:
+    """The sale that has the till's number, if any. Raises SaleNumberReused for other goods."""
     for each in known:
         if each.goods != goods:
             raise SaleNumberReused(till_id=sale.till_id, sale_number=sale.sale_number, order_id=each.order_id)
@@ -88,14 +81,19 @@ async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> b
     order_id = order_id_of(call.tenant_id, call.client_id, FAMILY, once.request_id, sold_at=sale.occurred_at)
     attempt = placing.attempt_of(call, basket, once.fingerprint, ())
 
-    async def prepare(connection: Connection) -> tuple[KnownSale | None, Goods | None]:
-        known = await find_known(connection, call, sale, order_id, attempt.goods)
-        return known, await goods_of(connection, call.tenant_id, basket) if known is None else None
+    async def prepare(connection: Connection) -> tuple[bool, tuple[KnownSale, ...], Goods]:
+        answered = await placing.is_answered(connection, once)
+        known = await find_sale(connection, call, sale, order_id=order_id, request_key=placing.key_of(once))
+        goods = NO_GOODS if answered or known else await goods_of(connection, call.tenant_id, basket)
+        return answered, known, goods
 
-    known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
+    answered, found, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
+    own = placing.own_of(found, once)
+    if answered:
+        return await placing.answer_of(shop, call, once, own)
+    known = own or of_number(found, sale, attempt.goods)
     if known is not None:
-        return await _go_on(shop, call, known.order_id, sale, once, own=known.order_id == order_id)
-    assert goods is not None
+        return await _go_on(shop, call, known.order_id, sale, once, own=known.own)
     priced = await placing.priced_basket(shop, call, basket, goods, occurred_at=sale.occurred_at)
     now = shop.now()
     wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=SELL_TTL_S, issued_at=now)
@@ -103,8 +101,9 @@ async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> b
     if wanted:
         # refused before anything is held
         settle_payments(sale.payments, due_minor=order.due_minor)
-        await _place(shop, call, order, replace(attempt, candidates=priced.candidates), wanted, now=now)
-        return await _hold_and_pay(shop, call, order, wanted, sale=sale, once=once)
+        attempt = replace(attempt, candidates=priced.candidates, request_key=placing.key_of(once))
+        await _place(shop, call, order, attempt, wanted, once=once, now=now)
+        return await _hold_and_pay(shop, call, order, wanted, sale=sale, once=once, own=True)
     paid = placing.as_paid(order, sale.payments)
 
     async def book(connection: Connection) -> Placed:
@@ -120,9 +119,18 @@ def _order_of(priced: Priced, sale: TillSale, order_id: OrderId, wanted: Sequenc
 
 
 async def _place(
-    shop: Shop, call: Call, order: Order, attempt: Attempt, wanted: Sequence[Step], *, now: datetime
+    shop: Shop,
+    call: Call,
+    order: Order,
+    attempt: Attempt,
+    wanted: Sequence[Step],
+    *,
+    once: Once[Placed],
+    now: datetime,
 ) -> None:
     async def book(connection: Connection) -> None:
+        if await placing.is_answered(connection, once):
+            raise SaleRace
         await booking.place(connection, call, order, attempt=attempt, saga=wanted, placed_at=now)
 
     await shop.database.run(call.tenant_id, book, timeout_s=call.remaining_s())
@@ -133,11 +141,11 @@ async def _go_on(shop: Shop, call: Call, order_id: OrderId, sale: TillSale, once
     stored, wanted = await placing.saga_of(shop, call, order_id)
     if own:
         placing.check_same_request(stored, once.fingerprint)
-    return await _hold_and_pay(shop, call, stored.order, wanted, sale=sale, once=once)
+    return await _hold_and_pay(shop, call, stored.order, wanted, sale=sale, once=once, own=own)
 
 
 async def _hold_and_pay(
-    shop: Shop, call: Call, order: Order, wanted: Sequence[Step], *, sale: TillSale, once: Once[Placed]
+    shop: Shop, call: Call, order: Order, wanted: Sequence[Step], *, sale: TillSale, once: Once[Placed], own: bool
 ) -> bytes:
     order_id = order.order_id
     if order.state is OrderState.PENDING_PAYMENT:
@@ -157,7 +165,11 @@ async def _hold_and_pay(
         paid = await booking.pay(connection, shop, call, now, given, held=True)
         return Placed(order=paid, candidates=now.attempt.candidates)
 
-    reply = await once.run(shop.database, finish)
+    if own:
+        reply = await placing.answered_or_undone(shop, call, once, finish, order_id=order_id)
+    else:
+        # the order is another request's to undo
+        reply = await once.run(shop.database, finish)
     if wanted and order.state is OrderState.PENDING_PAYMENT:
         await _capture(shop, call, wanted)
     return reply

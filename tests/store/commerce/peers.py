@@ -1,7 +1,7 @@
 """identity, campaign and loyalty as commerce sees them, in memory: holds live by the one shape, and links may break."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,11 +18,15 @@ from services.runtime.ids import MemberId
 
 @dataclass(slots=True)
 class Link:
-    """What breaks on the next calls: `lose` before the peer heard it, `forget` after it did it."""
+    """What breaks on the next calls: `lose` before the peer heard it, `forget` after it did it.
+
+    `meanwhile` is what others do while a hold is under way, once.
+    """
 
     lose: list[str] = field(default_factory=list)
     forget: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    meanwhile: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
 
     def before(self, call: str) -> None:
         self.calls.append(call)
@@ -49,6 +53,8 @@ class Holds:
     async def ask(self, step: Step, event: HoldEvent) -> bool:
         """Whether it was done now, and not at an earlier call."""
         await asyncio.sleep(0)
+        if event is HoldEvent.HOLD and self.link.meanwhile:
+            await self.link.meanwhile.pop()()
         name = f"{self.kind}.{event.value}"
         self.link.before(name)
         repeated = (step.hold_id, event) in self.done
@@ -57,7 +63,8 @@ class Holds:
         if not repeated:
             state = self.states.get(step.hold_id, HoldState.ABSENT)
             self.states[step.hold_id] = resolve(state, event, hold_id=step.hold_id)
-            self.steps[step.hold_id] = step
+            if event is HoldEvent.HOLD:
+                self.steps[step.hold_id] = step
             self.done.add((step.hold_id, event))
         self.link.after(name)
         return not repeated
