@@ -6,7 +6,7 @@ DomainError
 ├── NotAllowed      ScopeNotGrantable
 ├── Missing         UnknownMember, UnknownStore, UnknownClient, UnknownTenant
 ├── AlreadyExists   IdentifierTaken, TenantExists
-├── Refused         PhoneNotVerified, SameMember, NoTestClock, ClockBackwards
+├── Refused         PhoneNotVerified, SameMember, NoTestClock, ClockBackwards, LastAdmin
 ├── Exhausted       TooManyAttempts
 └── Conflict        OwnershipRace
 """
@@ -155,6 +155,18 @@ class ClockBackwards(Refused):
     def __init__(self, at: str) -> None:
         """Tells where the clock stands."""
         super().__init__(f"the test clock stands at {at} and only moves forward", subject="test_clock")
+
+
+class LastAdmin(Refused):
+    """Without this client nobody could make or revoke clients any more."""
+
+    reason = "LAST_ADMIN"
+
+    def __init__(self, client_id: str) -> None:
+        """Says what to do."""
+        super().__init__(
+            "it is the last client that can make and revoke clients; make another one first", subject=client_id
+        )
 
 
 class TooManyAttempts(Exhausted):

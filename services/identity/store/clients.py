@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping, insert, select, update
 
 from services.identity import tables
-from services.identity.domain.clients import Client
+from services.identity.domain.clients import CLIENTS_WRITE, Client
 from services.identity.domain.tokens import Bearer
 from services.runtime.call import ActorKind
 from services.runtime.database import Connection, Lane
@@ -66,14 +66,38 @@ async def get(connection: Connection, tenant_id: str, client_id: str) -> Client 
     return None if row is None else _client(row)
 
 
-async def after(connection: Connection, tenant_id: str, *, client_id: str, limit: int) -> tuple[Client, ...]:
-    """The next clients, oldest first (ids are UUIDv7), at most `limit`."""
+async def lock_admins(connection: Connection, tenant_id: str) -> tuple[str, ...]:
+    """The clients in force that can make clients of the whole tenant, locked: who revokes one waits for who does."""
+    statement = (
+        select(_clients.c.client_id)
+        .where(
+            _clients.c.tenant_id == tenant_id,
+            _clients.c.revoked_at.is_(None),
+            _clients.c.store_id.is_(None),
+            _clients.c.supplier_id.is_(None),
+            _clients.c.scopes.contains([CLIENTS_WRITE]),
+        )
+        # in one fixed order: two callers must not deadlock
+        .order_by(_clients.c.client_id)
+        .with_for_update()
+    )
+    return tuple((await connection.execute(statement)).scalars())
+
+
+async def after(
+    connection: Connection, tenant_id: str, *, client_id: str, limit: int, store_id: str = "", supplier_id: str = ""
+) -> tuple[Client, ...]:
+    """The next clients, oldest first (ids are UUIDv7), at most `limit`; of one store or supplier where it is given."""
     statement = (
         select(*_COLUMNS)
         .where(_clients.c.tenant_id == tenant_id, _clients.c.client_id > (client_id or _FIRST))
         .order_by(_clients.c.client_id)
         .limit(limit)
     )
+    if store_id:
+        statement = statement.where(_clients.c.store_id == store_id)
+    if supplier_id:
+        statement = statement.where(_clients.c.supplier_id == supplier_id)
     return tuple(_client(row) for row in (await connection.execute(statement)).mappings())
 
 

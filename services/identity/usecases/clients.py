@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.identity.domain.clients import Client, check_bindings, is_told
+from services.identity.domain.clients import Client, check_bindings, check_reach, is_told
 from services.identity.domain.credentials import Keys
-from services.identity.domain.refusals import UnknownClient, UnknownStore
+from services.identity.domain.refusals import LastAdmin, UnknownClient, UnknownStore
 from services.identity.domain.scopes import scopes_to_grant
 from services.identity.store import clients, stores
 from services.runtime import pages
@@ -68,26 +68,43 @@ class ClientDesk:
         return self.keys.secret_of(tenant_id, client.client_id) if told else ""
 
     async def revoke(self, call: Call, once: Once[Client], client_id: str) -> bytes:
-        """Revokes the client; the encoded client. Raises UnknownClient; for a revoked one nothing changes."""
+        """Revokes the client; the encoded client. For a revoked one nothing changes.
+
+        Raises UnknownClient, NotAllowed for a client that the caller could not have made, and LastAdmin.
+        """
 
         async def work(connection: Connection) -> Client:
-            await clients.revoke(connection, call.tenant_id, client_id, at=self.clock.now())
             client = await clients.get(connection, call.tenant_id, client_id)
             if client is None:
                 raise UnknownClient(client_id)
-            return client
+            check_reach(client, by=call.actor)
+            if client.is_admin and await clients.lock_admins(connection, call.tenant_id) == (client_id,):
+                raise LastAdmin(client_id)
+            await clients.revoke(connection, call.tenant_id, client_id, at=self.clock.now())
+            revoked = await clients.get(connection, call.tenant_id, client_id)
+            assert revoked is not None, "clients are never deleted"
+            return revoked
 
         return await once.run(self.database, work)
 
     async def list(self, call: Call, *, page_size: int, page_token: str) -> tuple[tuple[Client, ...], str]:
-        """A page of clients, oldest first, and the token of the next page. Raises Invalid for a foreign token."""
+        """A page of clients, oldest first, and the token of the next page. Raises Invalid for a foreign token.
+
+        A caller that is bound to a store or supplier sees the clients that are bound to the same."""
         size = pages.page_size(page_size)
         after = pages.key_of(page_token)
         if after and not is_id(after):
             raise Invalid("not a token of this list", field="page_token")
 
         async def work(connection: Connection) -> tuple[Client, ...]:
-            return await clients.after(connection, call.tenant_id, client_id=after, limit=size + 1)
+            return await clients.after(
+                connection,
+                call.tenant_id,
+                client_id=after,
+                limit=size + 1,
+                store_id=call.actor.store_id,
+                supplier_id=call.actor.supplier_id,
+            )
 
         found = await self.database.read(call.tenant_id, work, timeout_s=call.remaining_s())
         return found[:size], pages.token_after(found[size - 1].client_id) if len(found) > size else ""

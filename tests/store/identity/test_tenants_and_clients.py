@@ -14,6 +14,7 @@ from services.identity.domain import scopes
 from services.identity.domain.refusals import (
     BadCredentials,
     ClockBackwards,
+    LastAdmin,
     NoTestClock,
     ScopeNotGrantable,
     TenantExists,
@@ -277,6 +278,62 @@ async def test_nobody_makes_a_client_that_can_do_more_than_its_maker(identity: I
         await make(new_client(rule_pb2.ACTOR_KIND_POS, store_id="S2", scopes=["commerce.pos.sell"]), call)
     with pytest.raises(NotAllowed):
         await make(new_client(rule_pb2.ACTOR_KIND_BACKEND, scopes=["identity.read"]), call)
+
+
+async def test_nobody_revokes_or_sees_clients_beyond_its_own_reach(identity: Identity, brand: Brand) -> None:
+    """A store's manager has to do with its store's clients only, and with none that can do more than it."""
+    await brand.add_stores("S1", "S2")
+    manager = Actor(
+        kind=ActorKind.STAFF,
+        id="manager",
+        scopes=frozenset({"identity.clients.write", "commerce.pos.sell", "identity.read"}),
+        store_id="S1",
+    )
+    call = brand.call(actor=manager, client_id="manager")
+
+    async def made(store_id: str, *scopes: str) -> str:
+        request = new_client(rule_pb2.ACTOR_KIND_STAFF, store_id=store_id, scopes=scopes)
+        return (await identity.clients.create_client(request, brand.call())).client.client_id
+
+    async def revoked(client_id: str) -> bool:
+        request = client_pb2.RevokeClientRequest(request_id=new_id(), client_id=client_id)
+        return (await identity.clients.revoke_client(request, call)).client.HasField("revoked_at")
+
+    own, stronger = await made("S1", "commerce.pos.sell"), await made("S1", "commerce.refunds.write")
+    for beyond in (
+        await made("S2", "commerce.pos.sell"),
+        await made("", "commerce.pos.sell"),
+        brand.admin_id,
+        stronger,
+    ):
+        with pytest.raises(NotAllowed) as refused:
+            await revoked(beyond)
+        assert refused.value.reason == "OUT_OF_SCOPE"
+    assert await revoked(own)
+    listed = await identity.clients.list_clients(client_pb2.ListClientsRequest(), call)
+    assert [client.client_id for client in listed.clients] == [own, stronger]
+
+
+async def test_the_last_admin_stays(identity: Identity, brand: Brand) -> None:
+    """Somebody unbound must be left who can make clients, also when two admins revoke each other at once."""
+    await brand.add_stores("S1")
+    bound = new_client(rule_pb2.ACTOR_KIND_STAFF, store_id="S1", scopes=["identity.clients.write"])
+    await identity.clients.create_client(bound, brand.call())
+
+    async def revoked(client_id: str) -> bool:
+        request = client_pb2.RevokeClientRequest(request_id=new_id(), client_id=client_id)
+        try:
+            return (await identity.clients.revoke_client(request, brand.call())).client.HasField("revoked_at")
+        except LastAdmin:
+            return False
+
+    assert not await revoked(brand.admin_id)
+    other = await identity.clients.create_client(new_client(rule_pb2.ACTOR_KIND_BACKEND), brand.call())
+    admins = [brand.admin_id, other.client.client_id]
+    done = await asyncio.gather(*(revoked(admin) for admin in admins))
+    assert sorted(done) == [False, True]
+    # a revoked one is revoked again without a word
+    assert await revoked(admins[done.index(True)])
 
 
 @pytest.mark.parametrize(

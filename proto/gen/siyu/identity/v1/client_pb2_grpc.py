@@ -70,14 +70,16 @@ class ClientServiceServicer:
     def RevokeClient(self, request, context):
         """Revokes a client: no new tokens; tokens already issued live on for at most 10 minutes.
 
-        Refusals: CLIENT_NOT_FOUND (NOT_FOUND).
+        Refusals: CLIENT_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for a client that the caller could not
+        make: of another store or supplier than it is bound to, or with scopes that it lacks; LAST_ADMIN
+        (FAILED_PRECONDITION) for the last client of the whole tenant that can make clients.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListClients(self, request, context):
-        """Lists the tenant's clients, oldest first.
+        """Lists the tenant's clients, oldest first; a caller bound to a store or supplier gets those bound to the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,10 +43,12 @@ class ClientServiceStub:
     RevokeClient: _grpc.UnaryUnaryMultiCallable[_client_pb2.RevokeClientRequest, _client_pb2.RevokeClientResponse]
     """Revokes a client: no new tokens; tokens already issued live on for at most 10 minutes.
 
-    Refusals: CLIENT_NOT_FOUND (NOT_FOUND).
+    Refusals: CLIENT_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for a client that the caller could not
+    make: of another store or supplier than it is bound to, or with scopes that it lacks; LAST_ADMIN
+    (FAILED_PRECONDITION) for the last client of the whole tenant that can make clients.
     """
     ListClients: _grpc.UnaryUnaryMultiCallable[_client_pb2.ListClientsRequest, _client_pb2.ListClientsResponse]
-    """Lists the tenant's clients, oldest first."""
+    """Lists the tenant's clients, oldest first; a caller bound to a store or supplier gets those bound to the same."""
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
@@ -63,10 +65,12 @@ class ClientServiceAsyncStub(ClientServiceStub):
     RevokeClient: _aio.UnaryUnaryMultiCallable[_client_pb2.RevokeClientRequest, _client_pb2.RevokeClientResponse]  # type: ignore[assignment]
     """Revokes a client: no new tokens; tokens already issued live on for at most 10 minutes.
 
-    Refusals: CLIENT_NOT_FOUND (NOT_FOUND).
+    Refusals: CLIENT_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for a client that the caller could not
+    make: of another store or supplier than it is bound to, or with scopes that it lacks; LAST_ADMIN
+    (FAILED_PRECONDITION) for the last client of the whole tenant that can make clients.
     """
     ListClients: _aio.UnaryUnaryMultiCallable[_client_pb2.ListClientsRequest, _client_pb2.ListClientsResponse]  # type: ignore[assignment]
-    """Lists the tenant's clients, oldest first."""
+    """Lists the tenant's clients, oldest first; a caller bound to a store or supplier gets those bound to the same."""
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     """API clients: what a till, a backend, a supplier or a partner signs in with."""
@@ -92,7 +96,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_client_pb2.RevokeClientResponse, _abc.Awaitable[_client_pb2.RevokeClientResponse]]:
         """Revokes a client: no new tokens; tokens already issued live on for at most 10 minutes.
 
-        Refusals: CLIENT_NOT_FOUND (NOT_FOUND).
+        Refusals: CLIENT_NOT_FOUND (NOT_FOUND); OUT_OF_SCOPE (PERMISSION_DENIED) for a client that the caller could not
+        make: of another store or supplier than it is bound to, or with scopes that it lacks; LAST_ADMIN
+        (FAILED_PRECONDITION) for the last client of the whole tenant that can make clients.
         """
 
     @_abc_1.abstractmethod
@@ -101,7 +107,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.ListClientsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.ListClientsResponse, _abc.Awaitable[_client_pb2.ListClientsResponse]]:
-        """Lists the tenant's clients, oldest first."""
+        """Lists the tenant's clients, oldest first; a caller bound to a store or supplier gets those bound to the same."""
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
