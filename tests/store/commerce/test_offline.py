@@ -1,13 +1,13 @@
 """Off-line sales: facts, recorded exactly once; what differs is an exception."""
 
 import asyncio
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from services.runtime.call import ActorKind
-from services.runtime.errors import Conflict, Missing, Refused, Unavailable
+from services.runtime.errors import Conflict, Invalid, Missing, Refused, Unavailable
 from services.runtime.ids import MemberId, new_id
 from siyu.commerce.v1 import order_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, cash, line
@@ -160,6 +160,20 @@ async def test_one_bad_sale_does_not_fail_its_neighbours(brand: Brand) -> None:
         "",
     ]
     assert await brand.on_hand("TEA") == (9, 0)
+    await brand.audited()
+
+
+@pytest.mark.parametrize("year", [1, 1969, 1999])
+async def test_a_till_whose_clock_is_at_its_start_keeps_nobody_waiting(brand: Brand, year: int) -> None:
+    before, after = (offline(brand, brand.basket(line("1", "TEA", 1, 500)), [500]) for _ in range(2))
+    long_ago = offline(brand, brand.basket(line("1", "TEA", 1, 500)), [500])
+    long_ago.sale.occurred_at.FromDatetime(datetime(year, 12, 31, tzinfo=UTC))
+    verdicts = await replay(brand, before, long_ago, after)
+    assert [verdict.refusal_reason for verdict in verdicts] == ["", "INVALID_FIELD", ""]
+    assert await brand.on_hand("TEA") == (8, 0)
+    with pytest.raises(Invalid) as refused:
+        await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 500)), at=datetime(year, 12, 31, tzinfo=UTC)))
+    assert [field for field, _ in refused.value.violations] == ["occurred_at"]
     await brand.audited()
 
 
