@@ -102,16 +102,19 @@ class Shop:
             self.prices = {week: files.member_prices(week, self.catalogue)} | {
                 known: prices for known, prices in self.prices.items() if known == week - 1
             }
+            calendar: set[date] = set()
             for visit in files.visits(week):
+                # a sample may buy nothing on a day, and still bring something back on it
+                calendar.add(visit["day"])
                 if visit["household"] % self.plan["one_in"]:
                     continue
                 offline = str(visit["basket"]) in self.plan["offline"]
                 days[visit["day"]].append(visit)
                 if offline:
                     late[visit["day"] + timedelta(days=1)].append(visit)
-            for day in sorted(day for day in days if day > self.today):
+            for day in sorted(day for day in calendar if day > self.today):
                 self._midnight(day)
-                self._live(day, today=days.pop(day), late=late.pop(day, []), refunds=refunds.pop(day, []))
+                self._live(day, today=days.pop(day, []), late=late.pop(day, []), refunds=refunds.pop(day, []))
             self._file_away()
         self._midnight(self.today + timedelta(days=1))
 
