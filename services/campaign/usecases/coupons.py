@@ -25,10 +25,9 @@ from services.campaign.store.coupons import NewCoupon
 from services.runtime.call import Call
 from services.runtime.clock import Clock
 from services.runtime.database import Connection, Database
-from services.runtime.errors import Invalid
 from services.runtime.idempotency import Once
-from services.runtime.ids import CouponId, MemberId, is_id, new_id
-from services.runtime.pages import key_of, page_size, token_after
+from services.runtime.ids import CouponId, MemberId, new_id
+from services.runtime.pages import id_in, key_of, page_size, time_in, token_after
 
 _SEPARATOR: Final = "/"
 
@@ -201,10 +200,4 @@ def _place_of(token: str) -> tuple[datetime, str] | None:
     if not key:
         return None
     at, _, coupon_id = key.partition(_SEPARATOR)
-    try:
-        place = datetime.fromisoformat(at), coupon_id
-    except ValueError as error:
-        raise Invalid("not a token of this list", field="page_token") from error
-    if place[0].tzinfo is None or not is_id(coupon_id):
-        raise Invalid("not a token of this list", field="page_token")
-    return place
+    return time_in(at), id_in(coupon_id)

@@ -12,9 +12,8 @@ from services.runtime import pages
 from services.runtime.call import ActorKind, Call
 from services.runtime.clock import Clock
 from services.runtime.database import Connection, Database
-from services.runtime.errors import Invalid
 from services.runtime.idempotency import Once
-from services.runtime.ids import ClientId, is_id, new_id
+from services.runtime.ids import ClientId, new_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +92,8 @@ class ClientDesk:
         A caller that is bound to a store or supplier sees the clients that are bound to the same."""
         size = pages.page_size(page_size)
         after = pages.key_of(page_token)
-        if after and not is_id(after):
-            raise Invalid("not a token of this list", field="page_token")
+        if after:
+            pages.id_in(after)
 
         async def work(connection: Connection) -> tuple[Client, ...]:
             return await clients.after(

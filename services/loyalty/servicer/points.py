@@ -7,8 +7,7 @@ from services.loyalty import convert
 from services.loyalty.usecases.points import PointsDesk
 from services.runtime.call import Call
 from services.runtime.clock import Clock
-from services.runtime.errors import Invalid
-from services.runtime.pages import key_of, token_after
+from services.runtime.pages import id_in, key_of, number_in, token_after
 from siyu.loyalty.v1 import points_pb2
 
 SERVICE = points_pb2.DESCRIPTOR.services_by_name["PointsService"]
@@ -82,6 +81,4 @@ def _place(token: str) -> tuple[int, str] | None:
     if not key:
         return None
     version, _, entry_id = key.partition("/")
-    if not version.isdecimal() or not entry_id:
-        raise Invalid("not a token of this list", field="page_token")
-    return int(version), entry_id
+    return number_in(version), id_in(entry_id)

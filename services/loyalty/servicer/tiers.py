@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from services.loyalty import convert
 from services.loyalty.usecases.tiers import TierDesk
 from services.runtime.call import Call
-from services.runtime.errors import Invalid
-from services.runtime.pages import key_of, token_after
+from services.runtime.pages import key_of, number_in, token_after
 from siyu.loyalty.v1 import programme_pb2
 
 SERVICE = programme_pb2.DESCRIPTOR.services_by_name["TierService"]
@@ -42,8 +41,4 @@ class TierServicer:
 
 def _version(token: str) -> int | None:
     key = key_of(token)
-    if not key:
-        return None
-    if not key.isdecimal():
-        raise Invalid("not a token of this list", field="page_token")
-    return int(key)
+    return number_in(key) if key else None

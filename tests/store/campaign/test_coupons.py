@@ -8,6 +8,7 @@ import pytest
 from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
+from services.runtime.pages import token_after
 from siyu.campaign.v1 import coupon_pb2
 from tests.store.campaign.conftest import NOW, Brand, line, stamp
 
@@ -130,6 +131,9 @@ async def test_the_list_comes_by_expiry_page_by_page(brand: Brand) -> None:
     assert len({coupon.coupon_id for coupon in found}) == 9
     with pytest.raises(DomainError, match="not a token"):
         await brand.coupons_of(member, page_token="MTp4L3g")  # a token of ours in form, of no list in content
+    for at in ("9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"):
+        with pytest.raises(DomainError, match="not a token"):
+            await brand.coupons_of(member, page_token=token_after(f"{at}/{new_id()}"))
 
 
 async def test_usable_only(brand: Brand) -> None:

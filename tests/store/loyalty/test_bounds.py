@@ -10,11 +10,16 @@ from services.loyalty.consumer import AccrualQueue
 from services.loyalty.domain.accrual import MAX_COLLECTED_POINTS, MAX_EARNED_POINTS, Line
 from services.loyalty.domain.programme import EarnRule
 from services.loyalty.domain.requests import QuoteAsked
+from services.loyalty.servicer.points import PointsServicer
+from services.loyalty.servicer.tiers import TierServicer
+from services.runtime import pages
 from services.runtime.call import Call
 from services.runtime.consumer import Event
 from services.runtime.database import Connection, raw
+from services.runtime.errors import Invalid
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import events_pb2
+from siyu.loyalty.v1 import points_pb2, programme_pb2
 from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House
 
 ABSURD = replace(
@@ -128,3 +133,22 @@ async def _run(house: House, statement: str, *arguments: int) -> None:
         await raw(connection).execute(statement, house.tenant_id, *arguments)
 
     await house.system.run(house.tenant_id, work)
+
+
+@pytest.mark.parametrize("key", ["0/1", f"{2**63}/{new_id()}", f"-1/{new_id()}", "1"])
+async def test_a_place_in_the_history_that_we_never_told_is_refused(house: House, key: str) -> None:
+    servicer = PointsServicer(desk=house.points, clock=house.clock)
+    request = points_pb2.ListEntriesRequest(
+        member_id=new_id(), point_currency=CURRENCY, page_token=pages.token_after(key)
+    )
+    with pytest.raises(Invalid, match="token"):
+        await servicer.list_entries(request, house.call())
+
+
+async def test_a_change_of_tier_that_no_number_names_is_refused(house: House) -> None:
+    servicer = TierServicer(desk=house.tiers)
+    request = programme_pb2.ListTierChangesRequest(
+        member_id=new_id(), point_currency=CURRENCY, page_token=pages.token_after(str(2**63))
+    )
+    with pytest.raises(Invalid, match="token"):
+        await servicer.list_tier_changes(request, house.call())
