@@ -1,7 +1,7 @@
 """commerce's named refusals; the reasons are part of the contract.
 
 DomainError
-├── Invalid          SharesNotWhole, MoreThanAsked
+├── Invalid          SharesNotWhole, MoreThanAsked, CurrencyDiffers
 ├── NotAllowed       PriceNotYours
 ├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder,
 │                    UnknownParcel, UnknownException, UnknownParty, UnknownStatement
@@ -26,6 +26,20 @@ class SharesNotWhole(Invalid):
     def __init__(self, why: str) -> None:
         """Says what is wrong with the shares."""
         super().__init__(why, field="shares")
+
+
+class CurrencyDiffers(Invalid):
+    """A basket in another currency than the brand's: prices, budgets, points' values and statements are in that one."""
+
+    reason = "CURRENCY_DIFFERS"
+
+    def __init__(self, currency_code: str, *, own: str) -> None:
+        """Names both."""
+        super().__init__(
+            f"the brand sells in {own}, not in {currency_code}",
+            field="basket.currency_code",
+            metadata={"currency_code": own},
+        )
 
 
 class MoreThanAsked(Invalid):

@@ -87,8 +87,8 @@ class _Fact:
 async def record(shop: Shop, call: Call, offline: OfflineSale, once: Once[Recorded]) -> tuple[bytes, bool]:
     """Records the sale; the encoded answer, and whether it was recorded before.
 
-    Raises NotAllowed, Invalid and SaleNumberReused, and nothing else that is the sale's fault; Unavailable and its like
-    where a peer does not answer: the sale is sent again then.
+    Raises NotAllowed, Invalid, CurrencyDiffers and SaleNumberReused, and nothing else that is the sale's fault;
+    Unavailable and its like where a peer does not answer: the sale is sent again then.
     """
     sale = offline.sale
     if sale.occurred_at is None:
@@ -148,8 +148,8 @@ async def _price(shop: Shop, call: Call, offline: OfflineSale, goods: Goods) -> 
     sale, basket = offline.sale, offline.sale.basket
     assert sale.occurred_at is not None
     found: list[Found] = []
+    currency_code = await shop.currency_for(call, basket.currency_code)
     member_id = await _member_of(shop, call, sale, found)
-    currency_code = basket.currency_code or await shop.currency_of(call)
     lines, quote = await quote_discounts(
         call,
         basket,

@@ -1,6 +1,5 @@
 """Quote, place, pay and cancel: an order's way to its payment, one step a call."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -78,7 +77,8 @@ async def priced_basket(
 ) -> Priced:
     """The basket with every share frozen, for a caller who may be refused."""
     check_goods(basket, goods)
-    member_id, own_currency = await asyncio.gather(buyer_of(call, basket, shop.peers), shop.currency_of(call))
+    currency_code = await shop.currency_for(call, basket.currency_code)
+    member_id = await buyer_of(call, basket, shop.peers)
     return await price(
         call,
         basket,
@@ -86,7 +86,7 @@ async def priced_basket(
         shop.peers,
         member_id=member_id,
         occurred_at=occurred_at or call.now,
-        currency_code=basket.currency_code or own_currency,
+        currency_code=currency_code,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.commerce.domain.events import Event
+from services.commerce.domain.refusals import CurrencyDiffers
 from services.commerce.usecases.peers import Peers
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import Clock, SystemClock
@@ -36,6 +37,13 @@ class Shop:
     async def currency_of(self, call: Call) -> str:
         """The tenant's currency (ISO 4217)."""
         return (await self.tenants.get(call.tenant_id)).currency_code
+
+    async def currency_for(self, call: Call, asked: str) -> str:
+        """The currency of a basket that asks for this one, or for none. Raises CurrencyDiffers."""
+        own = await self.currency_of(call)
+        if asked not in {"", own}:
+            raise CurrencyDiffers(asked, own=own)
+        return own
 
     async def own_call(self, tenant_id: str, *, timeout_s: float) -> Call:
         """A call of the service's own, in the tenant's business time: what workers and sweepers act with."""

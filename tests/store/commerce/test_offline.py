@@ -177,6 +177,16 @@ async def test_a_till_whose_clock_is_at_its_start_keeps_nobody_waiting(brand: Br
     await brand.audited()
 
 
+async def test_a_sale_in_another_currency_is_refused_by_itself(brand: Brand) -> None:
+    """Prices, budgets, points and statements are in the brand's; 100 yen are not 1.00 yuan."""
+    own, other = (offline(brand, brand.basket(line("1", "TEA", 1, 500)), [500]) for _ in range(2))
+    own.sale.basket.currency_code, other.sale.basket.currency_code = "CNY", "JPY"
+    verdicts = await replay(brand, other, own)
+    assert [verdict.refusal_reason for verdict in verdicts] == ["CURRENCY_DIFFERS", ""]
+    assert await brand.on_hand("TEA") == (9, 0)
+    await brand.audited()
+
+
 async def test_another_member_of_the_brand_has_sales_of_its_own(brand: Brand) -> None:
     brand.peers.members.cards[CARD] = MemberId(new_id())
     (verdict,) = await replay(brand, offline(brand, brand.basket(line("1", "TEA", 1, 500)), [500]))

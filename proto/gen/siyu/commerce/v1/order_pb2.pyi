@@ -217,7 +217,7 @@ class Basket(_message.Message):
     guide_id: _builtins.str
     """The guide who serves; may be empty."""
     currency_code: _builtins.str
-    """ISO 4217; empty: the tenant's."""
+    """ISO 4217; the tenant's, or empty."""
     @_builtins.property
     def identifier(self) -> _member_pb2.Identifier:
         """Or what names the member; resolved by identity."""

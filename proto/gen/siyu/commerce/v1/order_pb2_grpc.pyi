@@ -37,7 +37,8 @@ class OrderServiceStub:
     """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
     Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
-    PRICE_SOURCE_POS without the scope commerce.pos.sell.
+    PRICE_SOURCE_POS without the scope commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`:
+    the tenant's).
     """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -47,7 +48,7 @@ class OrderServiceStub:
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
     wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
-    (PERMISSION_DENIED).
+    (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`).
     """
     PayOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -89,7 +90,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
     Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
-    PRICE_SOURCE_POS without the scope commerce.pos.sell.
+    PRICE_SOURCE_POS without the scope commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`:
+    the tenant's).
     """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -99,7 +101,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
     wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
-    (PERMISSION_DENIED).
+    (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`).
     """
     PayOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]  # type: ignore[assignment]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -144,7 +146,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
         Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
-        PRICE_SOURCE_POS without the scope commerce.pos.sell.
+        PRICE_SOURCE_POS without the scope commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`:
+        the tenant's).
         """
 
     @_abc_1.abstractmethod
@@ -160,7 +163,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
         wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
-        (PERMISSION_DENIED).
+        (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`).
         """
 
     @_abc_1.abstractmethod
@@ -250,7 +253,7 @@ class PosServiceStub:
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
     points; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OUT_OF_SCOPE.
+    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
     """
     ListExceptions: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]
     """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
@@ -281,7 +284,7 @@ class PosServiceAsyncStub(PosServiceStub):
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
     points; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OUT_OF_SCOPE.
+    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
     """
     ListExceptions: _aio.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]  # type: ignore[assignment]
     """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
@@ -321,7 +324,7 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
         points; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OUT_OF_SCOPE.
+        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
         """
 
     @_abc_1.abstractmethod
