@@ -24,7 +24,7 @@ from services.campaign.domain.usage import Given, PaidOrder, Refund, UsageSource
 from services.campaign.usecases.coupons import Issued, PutTemplate, ReadTemplate
 from services.campaign.usecases.promotions import PutPromotion, ReadPromotion
 from services.campaign.usecases.quoting import ToQuote
-from services.runtime.holds import HoldState
+from services.runtime.holds import HoldState, check_issued
 from services.runtime.ids import CouponId, HoldId, MemberId, PromotionId, TemplateId
 from services.runtime.outbox import Recorded
 from services.runtime.tenants import Tenant
@@ -343,7 +343,9 @@ def coupon_message(known: Coupon) -> coupon_pb2.Coupon:
 def to_hold(
     said: coupon_pb2.HoldBenefitsRequest, *, client_id: str, machine_now: datetime, business_now: datetime
 ) -> ToHold:
-    """The hold that is asked for, with its defaults filled in."""
+    """The hold that is asked for, with its defaults filled in. Raises Invalid for one that is issued in the future."""
+    issued_at = _optional(said, "issued_at") or machine_now
+    check_issued(issued_at, now=machine_now)
     return ToHold(
         key=HoldKey(client_id=client_id, hold_id=HoldId(said.hold_id)),
         member_id=said.member_id.lower(),
@@ -355,7 +357,7 @@ def to_hold(
             BudgetUse(promotion_id=PromotionId(use.promotion_id), amount_minor=use.amount_minor) for use in said.budgets
         ),
         time_to_live=timedelta(seconds=said.ttl_s) if said.ttl_s else DEFAULT_TIME_TO_LIVE,
-        issued_at=_optional(said, "issued_at") or machine_now,
+        issued_at=issued_at,
         at=_optional(said, "occurred_at") or business_now,
     )
 

@@ -31,7 +31,7 @@ from services.loyalty.usecases.tiers import TierSeen
 from services.runtime.call import Call
 from services.runtime.consumer import Event
 from services.runtime.errors import DomainError
-from services.runtime.holds import TOMBSTONE_KEPT
+from services.runtime.holds import TOMBSTONE_KEPT, check_issued
 from services.runtime.idempotency import fingerprint, fingerprint_of
 from services.runtime.outbox import Recorded
 from services.runtime.tenants import Tenant
@@ -164,8 +164,9 @@ def balance_message(balance: Balance) -> points_pb2.GetBalanceResponse:
 
 
 def hold(request: points_pb2.HoldPointsRequest, call: Call, *, machine_now: datetime) -> HoldAsked:
-    """The hold to make."""
+    """The hold to make. Raises Invalid for one that is issued in the future."""
     issued_at = optional(request, "issued_at") or machine_now
+    check_issued(issued_at, now=machine_now)
     return HoldAsked(
         client_id=call.client_id,
         request_id=request.request_id,

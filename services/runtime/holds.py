@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from services.runtime.errors import AlreadyExists, Missing, Refused
+from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused
 
 TOMBSTONE_KEPT = timedelta(days=7)
 MAX_TIME_TO_LIVE = timedelta(days=7)
+MOST_AHEAD = timedelta(days=1)
+"""How far a caller's clock may be ahead of ours."""
 
 
 class HoldState(StrEnum):
@@ -95,3 +97,9 @@ def check_age(issued_at: datetime, *, now: datetime, hold_id: str) -> None:
     """Raises HoldTooOld for a hold request issued before the tombstones that could refuse it were dropped."""
     if now - issued_at >= TOMBSTONE_KEPT:
         raise HoldTooOld(f"hold {hold_id!r} was issued {now - issued_at} ago; ask again with a new id")
+
+
+def check_issued(issued_at: datetime, *, now: datetime) -> None:
+    """Raises Invalid for a hold request from the future, in machine time: it would never become too old."""
+    if issued_at > now + MOST_AHEAD:
+        raise Invalid("it lies more than a day ahead of machine time", field="issued_at")

@@ -173,6 +173,15 @@ def _joined(grants: Sequence[Grant], *, partitions: int) -> list[bytes | None]:
 
 async def hold(lane: Lane, tenant_id: str, holds: Sequence[HoldAsked]) -> list[Hold | DomainError]:
     """Makes the holds; each is told what is available after it, or why it is refused."""
+    later = _later_of_a_name(holds)
+    if later:
+        # whoever comes second for a name is told that it is taken, and not what the first has left: one by one
+        verdicts: list[Hold | DomainError | None] = [None] * len(holds)
+        first = [i for i in range(len(holds)) if i not in later]
+        for part in (first, sorted(later)):
+            for i, verdict in zip(part, await hold(lane, tenant_id, [holds[i] for i in part]), strict=True):
+                verdicts[i] = verdict
+        return [verdict for verdict in verdicts if verdict is not None]
     clients = [ask.client_id for ask in holds]
     request_ids = [ask.request_id for ask in holds]
     (row,) = await lane.fetch(
@@ -273,6 +282,16 @@ async def class_no(
     """The number of a class of points, made when first asked for, the same for ever."""
     number: int = await raw(connection).fetchval(_CLASS, tenant_id, point_currency, funder, expiry_class, expiry_rule)
     return number
+
+
+def _later_of_a_name(holds: Sequence[HoldAsked]) -> set[int]:
+    """The items whose hold another request of the batch asked for before."""
+    names: dict[tuple[str, str], str] = {}
+    return {
+        i
+        for i, ask in enumerate(holds)
+        if names.setdefault((ask.client_id, ask.hold_id), ask.request_id) != ask.request_id
+    }
 
 
 def _firsts(clients: Sequence[str], request_ids: Sequence[str]) -> list[bool]:

@@ -102,6 +102,8 @@ async def test_a_hold_issued_before_tombstones_are_dropped_is_refused_by_its_age
     await brand.promotion("p", "ORDER_PERCENT", percent="5", budget_minor=1000)
     old = stamp(NOW - timedelta(days=7))
     assert await reason_of(brand.hold(budgets=[("p", 10)], issued_at=old)) == "HOLD_TOO_OLD"
+    ahead = stamp(NOW + timedelta(days=1, seconds=1))
+    assert await reason_of(brand.hold(budgets=[("p", 10)], issued_at=ahead)) == "INVALID_FIELD"
 
 
 async def test_a_hold_is_bound_to_its_client(brand: Brand) -> None:

@@ -9,10 +9,12 @@ import pytest
 
 from services.loyalty.domain.points import HoldState
 from services.loyalty.domain.programme import ExpiryClass, TierWindow
+from services.loyalty.servicer.points import PointsServicer
 from services.loyalty.store.orders import SELLER
 from services.runtime.database import Connection, raw
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, Invalid
 from services.runtime.ids import new_id
+from siyu.loyalty.v1 import points_pb2
 from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House, grant
 
 
@@ -218,6 +220,41 @@ async def test_a_hold_is_resolved_once(house: House) -> None:
         await house.resolve("h1", is_capture=False)
     assert refused.value.reason == "HOLD_CAPTURED"
     assert await house.audit() == {}
+
+
+async def test_a_name_that_is_taken_is_told_before_what_is_left(house: House) -> None:
+    """Whoever comes second for a hold's name learns that it is taken, one after the other and at once."""
+    member = new_id()
+    await house.grant(member, 100)
+    await house.hold(member, 60, "h1")
+    with pytest.raises(DomainError) as refused:
+        await house.hold(member, 60, "h1")
+    assert refused.value.reason == "HOLD_EXISTS"
+
+    await house.grant(member, 20)
+    verdicts = await asyncio.gather(*(house.hold(member, 60, "h2") for _ in range(20)), return_exceptions=True)
+    refusals = [verdict.reason for verdict in verdicts if isinstance(verdict, DomainError)]
+    assert refusals == ["HOLD_EXISTS"] * 19
+    assert await house.balance(member) == (0, 0, 120, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_hold_is_not_issued_in_the_future(house: House) -> None:
+    """One from the year 2199 would never be too old, and pass once its void is forgotten."""
+    await house.grant(member := new_id(), 100)
+    servicer = PointsServicer(desk=house.points, clock=house.clock)
+
+    async def held(ahead: timedelta) -> int:
+        request = points_pb2.HoldPointsRequest(
+            request_id=new_id(), hold_id=new_id(), member_id=member, point_currency=CURRENCY, points=10
+        )
+        request.issued_at.FromDatetime(house.clock.now() + ahead)
+        return (await servicer.hold_points(request, house.call())).available_points
+
+    assert await held(timedelta(days=1)) == 90
+    with pytest.raises(Invalid) as refused:
+        await held(timedelta(days=1, seconds=1))
+    assert [field for field, _ in refused.value.violations] == ["issued_at"]
 
 
 async def test_a_refusal_is_told_again(house: House) -> None:

@@ -543,7 +543,7 @@ class HoldBenefitsRequest(_message.Message):
 
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp:
-        """When the caller issued the hold, in machine time; absent: now."""
+        """When the caller issued the hold, in machine time; absent: now. At most a day ahead."""
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:

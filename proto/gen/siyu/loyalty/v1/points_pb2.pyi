@@ -545,7 +545,7 @@ class HoldPointsRequest(_message.Message):
     """The order that it is for; may be empty."""
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp:
-        """When the caller issued the hold, in machine time; absent: now."""
+        """When the caller issued the hold, in machine time; absent: now. At most a day ahead."""
 
     def __init__(
         self,
