@@ -1,18 +1,17 @@
 """OrderService."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from services.commerce.convert import orders as convert
 from services.commerce.domain.orders import Order
+from services.commerce.servicer.marks import moment_of, not_ours
 from services.commerce.store.order_lists import Mark
 from services.commerce.usecases import placing, reading, refunding
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
 from services.runtime.call import Call
-from services.runtime.errors import Invalid
 from services.runtime.ids import OrderId, is_id
 from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import order_pb2
@@ -119,10 +118,6 @@ def _mark(token: str) -> Mark | None:
     if not key:
         return None
     at, _, order_id = key.partition(" ")
-    try:
-        occurred_at = datetime.fromisoformat(at)
-    except ValueError as error:
-        raise Invalid("not a token of this list", field="page_token") from error
-    if occurred_at.tzinfo is None or not is_id(order_id):
-        raise Invalid("not a token of this list", field="page_token")
-    return Mark(occurred_at=occurred_at, order_id=OrderId(order_id))
+    if not is_id(order_id):
+        raise not_ours()
+    return Mark(occurred_at=moment_of(at), order_id=OrderId(order_id))

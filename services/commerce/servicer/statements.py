@@ -6,6 +6,7 @@ from typing import Final
 from services.commerce.convert import statements as convert
 from services.commerce.domain.splits import PartyKind
 from services.commerce.domain.statements import PayoutState
+from services.commerce.servicer.marks import MAX_NUMBER, number_of
 from services.commerce.servicer.suppliers import mark_of, token_of
 from services.commerce.usecases import closing
 from services.commerce.usecases.settling import day_of
@@ -21,7 +22,6 @@ SERVICE = statement_pb2.DESCRIPTOR.services_by_name["StatementService"]
 DEFAULT_STATEMENTS: Final = 20
 DEFAULT_LINES: Final = 100
 _STATEMENTS = rule_of(SERVICE.methods_by_name["CloseStatement"]).family
-_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +55,13 @@ class StatementServicer:
     ) -> statement_pb2.ListClosedStatementsResponse:
         """A party's closed statements, newest first."""
         limit = request.page_size or DEFAULT_STATEMENTS
-        before = key_of(request.page_token)
-        if before and not (before.isascii() and before.isdigit() and len(before) <= _DIGITS):
-            raise Invalid("not a token of this list", field="page_token")
+        key = key_of(request.page_token)
         found = await closing.page(
             self.shop,
             call,
             party=PartyKind(request.party_kind),
             party_id=request.party_id,
-            before=int(before or 0),
+            before=number_of(key, most=MAX_NUMBER) if key else 0,
             limit=limit,
         )
         return statement_pb2.ListClosedStatementsResponse(

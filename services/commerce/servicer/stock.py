@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.commerce.convert import goods
+from services.commerce.servicer.marks import number_of
 from services.commerce.usecases import stocking
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
 from services.runtime.call import Call
-from services.runtime.errors import Invalid
 from services.runtime.ids import Sku, StoreId
 from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import catalogue_pb2
@@ -44,15 +44,13 @@ class StockServicer:
     ) -> catalogue_pb2.ListStockLinesResponse:
         """The document lines behind a figure, newest first."""
         limit = request.page_size or DEFAULT_LINES
-        key = key_of(request.page_token) or str(NEWEST)
-        if not key.isdigit():
-            raise Invalid("not a token of this list", field="page_token")
+        key = key_of(request.page_token)
         found = await stocking.lines(
             self.shop,
             call,
             store_id=StoreId(request.store_id),
             sku=Sku(request.sku),
-            before=min(int(key), NEWEST),
+            before=number_of(key, most=NEWEST) if key else NEWEST,
             limit=limit,
         )
         return catalogue_pb2.ListStockLinesResponse(

@@ -1,20 +1,19 @@
 """SupplierService and SettlementService."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from services.commerce.convert import suppliers as convert
 from services.commerce.convert.orders import moment
 from services.commerce.domain.sourcing import OnUnfilled
 from services.commerce.domain.splits import PartyKind
+from services.commerce.servicer.marks import MAX_LINE, MAX_REFUND, moment_of, not_ours, number_of
 from services.commerce.store.settlement import StatementMark
 from services.commerce.usecases import settling, sourcing, supplying
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
 from services.runtime.call import Call
-from services.runtime.errors import Invalid
 from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId, is_id
 from services.runtime.pages import key_of, token_after
 from siyu.commerce.v1 import supplier_pb2
@@ -49,7 +48,7 @@ class SupplierServicer:
         limit = request.page_size or DEFAULT_SUPPLIER_ORDERS
         after = key_of(request.page_token)
         if after and not is_id(after):
-            raise Invalid("not a token of this list", field="page_token")
+            raise not_ours()
         found = await supplying.page(
             self.shop,
             call,
@@ -184,17 +183,14 @@ def mark_of(token: str) -> StatementMark | None:
     key = key_of(token)
     if not key:
         return None
-    try:
-        at, order_id, refund_no, line_no, entry_no = key.split(" ")
-        mark = StatementMark(
-            occurred_at=datetime.fromisoformat(at),
-            order_id=OrderId(order_id),
-            refund_no=int(refund_no),
-            line_no=int(line_no),
-            entry_no=int(entry_no),
-        )
-    except ValueError as error:
-        raise Invalid("not a token of this list", field="page_token") from error
-    if mark.occurred_at.tzinfo is None or not is_id(order_id):
-        raise Invalid("not a token of this list", field="page_token")
-    return mark
+    match key.split(" "):
+        case [at, order_id, refund_no, line_no, entry_no] if is_id(order_id):
+            return StatementMark(
+                occurred_at=moment_of(at),
+                order_id=OrderId(order_id),
+                refund_no=number_of(refund_no, least=-MAX_REFUND, most=MAX_REFUND),
+                line_no=number_of(line_no, most=MAX_LINE),
+                entry_no=number_of(entry_no, most=MAX_LINE),
+            )
+        case _:
+            raise not_ours()

@@ -98,7 +98,7 @@ _PAGE = f"""
     SELECT {_COLUMNS}
     FROM statements AS s
     {_LAST_PAYOUT}
-    WHERE s.tenant_id = $1::uuid AND s.party_kind = $2 AND s.party_id = $3 AND ($4 = 0 OR s.statement_no < $4)
+    WHERE s.tenant_id = $1::uuid AND s.party_kind = $2 AND s.party_id = $3 AND ($4::bigint = 0 OR s.statement_no < $4)
     ORDER BY s.statement_no DESC
     LIMIT $5
 """

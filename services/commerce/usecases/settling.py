@@ -1,7 +1,7 @@
 """Split rules, and what each party earned."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import MAXYEAR, MINYEAR, date
 
 from services.commerce.domain.refusals import UnknownSupplier
 from services.commerce.domain.splits import PartyKind, SplitShare, check_shares
@@ -93,6 +93,10 @@ def day_of(text: str, *, field: str) -> date | None:
     if not text:
         return None
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise Invalid("not a day of the calendar", field=field) from error
+    if day.year in {MINYEAR, MAXYEAR}:
+        # such a day begins or ends, in some time zone, at no moment that can be told
+        raise Invalid("a day of the calendar's first or last year; an open period has no day", field=field)
+    return day
