@@ -16,7 +16,7 @@ _GROWING = r"\w*(?:order|refund|settlement|stock_|exception|parcel|alias|stateme
 WHOLE_TABLE = re.compile(rf"Seq Scan on ({_GROWING})")
 # by the tenant alone, through whatever index, is the whole table as well
 WHOLE_TENANT = re.compile(rf"Scan (.*)on ({_GROWING})[^\n]*\n\s+Index Cond: \(tenant_id = [^\n]*$", re.MULTILINE)
-# the index gives the order of the page, which ends the scan
+# the index gives the order of the page, whose limit ends the scan
 IN_ORDER = "using orders_in_order "
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}{name.lower()}": statement
@@ -32,7 +32,9 @@ OF_SWEEPERS = {"suppliers_overdue", "suppliers_presumed", "sweeps_expired", "swe
 def wholes(plan: str) -> list[str]:
     """The growing tables of which the plan reads all, or all of the tenant's."""
     tenants = [
-        match[2] for match in WHOLE_TENANT.finditer(plan) if " AND " not in match[0] and IN_ORDER not in match[0]
+        match[2]
+        for match in WHOLE_TENANT.finditer(plan)
+        if " AND " not in match[0] and not ("Limit" in plan and IN_ORDER in match[0])
     ]
     return [*WHOLE_TABLE.findall(plan), *tenants]
 
