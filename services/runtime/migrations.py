@@ -88,9 +88,7 @@ async def _make_roles(connection: AsyncConnection, settings: Settings, service: 
 
 async def _fix_partitions(connection: AsyncConnection, service: str, partitions: int) -> None:
     found = await connection.execute(
-        text(
-            f"UPDATE {service}.relay_horizon SET partitions = coalesce(partitions, :partitions) RETURNING partitions"
-        ),
+        text(f"UPDATE {service}.relay_horizon SET partitions = coalesce(partitions, :partitions) RETURNING partitions"),
         {"partitions": partitions},
     )
     fixed = found.scalar_one()
