@@ -170,7 +170,7 @@ def _server_settings(service: str, role: DatabaseRole) -> dict[str, str]:
         "search_path": service,
         "timezone": "UTC",
         "jit": "off",
-        # statements are written for one plan; planning them for each set of values took a quarter of a sale's statements
+        # statements are written for one plan; planning for each set of values took a quarter of a sale's statements
         "plan_cache_mode": "force_generic_plan",
         "statement_timeout": str(int(DEFAULT_TIMEOUT_S * 1000)),
         # a task that was cancelled between two statements must not hold its locks
