@@ -170,7 +170,7 @@ class SaleNumberReused(AlreadyExists):
     def __init__(self, *, till_id: str, sale_number: str, order_id: str) -> None:
         """Names the sale that has the number."""
         super().__init__(
-            f"till {till_id!r} sold other goods under number {sale_number!r}; a new sale needs a new number",
+            f"till {till_id!r} made another sale under number {sale_number!r}; a new sale needs a new number",
             metadata={"order_id": order_id},
         )
 

@@ -12,14 +12,14 @@ from typing import Final
 
 from services.commerce.domain.freezing import settle_payments
 from services.commerce.domain.naming import order_id_of
-from services.commerce.domain.orders import PAID_STATES, Order, OrderState, Payment
+from services.commerce.domain.orders import PAID_STATES, Order, OrderState, Payment, PriceSource
 from services.commerce.domain.refusals import SaleNumberReused, SaleRace
 from services.commerce.domain.saga import Step, StepState
 from services.commerce.store import orders
 from services.commerce.store.orders import Attempt, KnownSale
 from services.commerce.usecases import booking, placing, saga
 from services.commerce.usecases.placing import Placed
-from services.commerce.usecases.pricing import NO_GOODS, Basket, Goods, Priced, check_basket, goods_of
+from services.commerce.usecases.pricing import NO_GOODS, Basket, Goods, Priced, buyer_of, check_basket, goods_of
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
@@ -141,7 +141,29 @@ async def _go_on(shop: Shop, call: Call, order_id: OrderId, sale: TillSale, once
     stored, wanted = await placing.saga_of(shop, call, order_id)
     if own:
         placing.check_same_request(stored, once.fingerprint)
+    elif not (_has_prices_of(stored.order, sale.basket) and await _is_buyer(shop, call, stored.order, sale.basket)):
+        raise SaleNumberReused(till_id=sale.till_id, sale_number=sale.sale_number, order_id=order_id)
     return await _hold_and_pay(shop, call, stored.order, wanted, sale=sale, once=once, own=own)
+
+
+def _has_prices_of(order: Order, basket: Basket) -> bool:
+    """Whether the till asks the prices that the order of the same goods has; off-line they may have been its own."""
+    if order.offline:
+        return True
+    asked = {line.line_id: line for line in basket.lines}
+    return all(
+        line.price_source is asked[line.line_id].price_source
+        and (line.price_source is not PriceSource.POS or line.shelf_minor == asked[line.line_id].shelf_minor)
+        for line in order.lines
+    )
+
+
+async def _is_buyer(shop: Shop, call: Call, order: Order, basket: Basket) -> bool:
+    """Whether who buys now is who bought, under whatever id; off-line a card may have been unknown."""
+    buyer = await buyer_of(call, basket, shop.peers)
+    if buyer == order.member_id or (order.offline and not order.member_id):
+        return True
+    return bool(buyer and order.member_id) and await shop.peers.members.survivor(call, order.member_id) == buyer
 
 
 async def _hold_and_pay(

@@ -77,6 +77,7 @@ class Holds:
 class FakeMembers:
     link: Link
     cards: dict[str, MemberId] = field(default_factory=dict)
+    survivors: dict[MemberId, MemberId] = field(default_factory=dict)
 
     async def resolve(self, call: Call, identifier: Identifier) -> MemberId:
         self.link.before("members.resolve")
@@ -85,6 +86,8 @@ class FakeMembers:
         return self.cards[identifier.value]
 
     async def survivor(self, call: Call, member_id: MemberId) -> MemberId:
+        if member_id in self.survivors:
+            return self.survivors[member_id]
         if member_id not in self.cards.values():
             raise Missing(kind="member", name=member_id)
         return member_id

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.runtime.call import ActorKind
-from services.runtime.errors import Conflict, Invalid, Missing, Refused, Unavailable
+from services.runtime.errors import AlreadyExists, Conflict, Invalid, Missing, Refused, Unavailable
 from services.runtime.ids import MemberId, new_id
 from siyu.commerce.v1 import order_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, cash, line
@@ -63,6 +63,19 @@ async def test_a_sale_that_was_made_on_line_first_is_a_duplicate(brand: Brand) -
     sold = await brand.sell(brand.sale(basket, number="5"))
     (verdict,) = await replay(brand, offline(brand, basket, [450], number="5"))
     assert (verdict.duplicate, verdict.order.order_id, verdict.order.net_minor) == (True, sold.order.order_id, 500)
+
+
+async def test_an_off_line_sale_that_comes_on_line_again_is_its_customers(brand: Brand) -> None:
+    """Prices are the till's own off-line; who bought is not."""
+    brand.peers.members.cards["9002"] = MemberId(new_id())
+    basket = brand.basket(line("1", "TEA", 1, 500))
+    (verdict,) = await replay(brand, offline(brand, basket, [450], number="8"))
+    again = brand.basket(line("1", "TEA", 1, 480))
+    assert (await brand.sell(brand.sale(again, number="8"))).order.order_id == verdict.order.order_id
+    again.identifier.value = "9002"
+    with pytest.raises(AlreadyExists) as refused:
+        await brand.sell(brand.sale(again, number="8"))
+    assert refused.value.reason == "SALE_NUMBER_REUSED"
 
 
 async def test_an_on_line_attempt_that_died_gives_way_to_the_fact(brand: Brand) -> None:

@@ -9,7 +9,7 @@ import pytest
 from services.runtime.call import ActorKind
 from services.runtime.errors import AlreadyExists, Missing, NotAllowed, Refused, Unavailable
 from services.runtime.holds import HoldState
-from services.runtime.ids import new_id
+from services.runtime.ids import MemberId, new_id
 from siyu.commerce.v1 import order_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, TickingClock, card, cash, line
 
@@ -74,6 +74,47 @@ async def test_one_number_is_one_sale_whoever_carries_it(brand: Brand) -> None:
     with pytest.raises(AlreadyExists) as refused:
         await brand.sell(brand.sale(brand.basket(line("1", "TEA", 2, 1000)), number="A7"))
     assert refused.value.reason == "SALE_NUMBER_REUSED"
+
+
+async def test_a_number_under_another_id_answers_nobody_elses_sale(brand: Brand) -> None:
+    """The same goods to another customer, or at another price, are another sale: the till counted wrongly."""
+    await brand.list_price("TEA", 500)
+    brand.peers.members.cards["9002"] = MemberId(new_id())
+    own = brand.basket(line("1", "TEA", 1, 500))
+    sold = await brand.sell(brand.sale(own, number="A8"))
+    others = brand.basket(line("1", "TEA", 1, 500))
+    others.identifier.value = "9002"
+    for basket in (
+        others,
+        brand.basket(line("1", "TEA", 1, 500), member=False),
+        brand.basket(line("1", "TEA", 1, 400)),
+        brand.basket(line("1", "TEA", 1)),
+    ):
+        with pytest.raises(AlreadyExists) as refused:
+            await brand.sell(brand.sale(basket, number="A8"))
+        assert refused.value.reason == "SALE_NUMBER_REUSED"
+    assert (await brand.sell(brand.sale(own, number="A8"))).order == sold.order
+    # who became another member since is the same customer
+    merged = brand.peers.members.cards[CARD] = MemberId(new_id())
+    brand.peers.members.survivors[brand.member_id] = merged
+    assert (await brand.sell(brand.sale(own, number="A8"))).order == sold.order
+    assert await brand.on_hand("TEA") == (9, 0)
+    await brand.audited()
+
+
+async def test_a_half_done_sale_is_finished_for_nobody_else(brand: Brand) -> None:
+    brand.peers.members.cards["9002"] = MemberId(new_id())
+    brand.peers.points.balances[brand.member_id] = 500
+    brand.peers.link.forget.append("points.hold")
+    own, others = (brand.basket(line("1", "TEA", 1, 500), burn=100) for _ in range(2))
+    others.identifier.value = "9002"
+    with pytest.raises(Unavailable):
+        await brand.sell(brand.sale(own, number="A9"))
+    with pytest.raises(AlreadyExists) as refused:
+        await brand.sell(brand.sale(others, number="A9"))
+    assert refused.value.reason == "SALE_NUMBER_REUSED"
+    assert (await brand.sell(brand.sale(own, number="A9"))).order.member_id == brand.member_id
+    await brand.audited()
 
 
 async def test_one_request_id_is_one_body(brand: Brand) -> None:

@@ -471,10 +471,11 @@ class PosServiceServicer:
 
     def Sell(self, request, context):
         """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
-        a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
-        the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
+        a till's sale number is used once, whatever client or channel carries it: the same goods to the same customer at the
+        till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
+        repeated with the same request id.
 
-        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
         ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -243,10 +243,11 @@ class PosServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PosServiceAsyncStub: ...
     Sell: _grpc.UnaryUnaryMultiCallable[_order_pb2.SellRequest, _order_pb2.SellResponse]
     """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
-    a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
-    the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
+    a till's sale number is used once, whatever client or channel carries it: the same goods to the same customer at the
+    till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
+    repeated with the same request id.
 
-    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _grpc.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]
@@ -274,10 +275,11 @@ class PosServiceAsyncStub(PosServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Sell: _aio.UnaryUnaryMultiCallable[_order_pb2.SellRequest, _order_pb2.SellResponse]  # type: ignore[assignment]
     """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
-    a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
-    the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
+    a till's sale number is used once, whatever client or channel carries it: the same goods to the same customer at the
+    till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
+    repeated with the same request id.
 
-    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _aio.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]  # type: ignore[assignment]
@@ -308,10 +310,11 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.SellResponse, _abc.Awaitable[_order_pb2.SellResponse]]:
         """One call to identify, price, hold, pay and capture: the whole sale. A repeated call answers the same. Within a store
-        a till's sale number is used once, whatever client or channel carries it: the same goods under the same number are
-        the same sale, and answer its order. A call whose outcome is unknown is repeated with the same request id.
+        a till's sale number is used once, whatever client or channel carries it: the same goods to the same customer at the
+        till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
+        repeated with the same request id.
 
-        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for other goods under the number;
+        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
         ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
 
