@@ -5,15 +5,14 @@ from typing import Final
 
 from services.commerce.convert import orders as convert
 from services.commerce.domain.orders import Order
-from services.commerce.servicer.marks import moment_of, not_ours
 from services.commerce.store.order_lists import Mark
 from services.commerce.usecases import placing, reading, refunding
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
 from services.runtime.call import Call
-from services.runtime.ids import OrderId, is_id
-from services.runtime.pages import key_of, token_after
+from services.runtime.ids import OrderId
+from services.runtime.pages import id_in, key_of, time_in, token_after
 from siyu.commerce.v1 import order_pb2
 
 SERVICE = order_pb2.DESCRIPTOR.services_by_name["OrderService"]
@@ -118,6 +117,4 @@ def _mark(token: str) -> Mark | None:
     if not key:
         return None
     at, _, order_id = key.partition(" ")
-    if not is_id(order_id):
-        raise not_ours()
-    return Mark(occurred_at=moment_of(at), order_id=OrderId(order_id))
+    return Mark(occurred_at=time_in(at), order_id=OrderId(id_in(order_id)))

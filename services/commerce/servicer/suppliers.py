@@ -7,15 +7,15 @@ from services.commerce.convert import suppliers as convert
 from services.commerce.convert.orders import moment
 from services.commerce.domain.sourcing import OnUnfilled
 from services.commerce.domain.splits import PartyKind
-from services.commerce.servicer.marks import MAX_LINE, MAX_REFUND, moment_of, not_ours, number_of
+from services.commerce.servicer.marks import MAX_LINE, MAX_REFUND, number_of
 from services.commerce.store.settlement import StatementMark
 from services.commerce.usecases import settling, sourcing, supplying
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
 from services.runtime.call import Call
-from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId, is_id
-from services.runtime.pages import key_of, token_after
+from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId
+from services.runtime.pages import foreign, id_in, key_of, time_in, token_after
 from siyu.commerce.v1 import supplier_pb2
 
 SUPPLIER_SERVICE = supplier_pb2.DESCRIPTOR.services_by_name["SupplierService"]
@@ -46,15 +46,13 @@ class SupplierServicer:
     ) -> supplier_pb2.ListSupplierOrdersResponse:
         """Lists a supplier's orders, oldest first."""
         limit = request.page_size or DEFAULT_SUPPLIER_ORDERS
-        after = key_of(request.page_token)
-        if after and not is_id(after):
-            raise not_ours()
+        key = key_of(request.page_token)
         found = await supplying.page(
             self.shop,
             call,
             supplier_id=SupplierId(request.supplier_id),
             state=request.state,
-            after=after,
+            after=id_in(key) if key else "",
             limit=limit,
         )
         return supplier_pb2.ListSupplierOrdersResponse(
@@ -184,13 +182,13 @@ def mark_of(token: str) -> StatementMark | None:
     if not key:
         return None
     match key.split(" "):
-        case [at, order_id, refund_no, line_no, entry_no] if is_id(order_id):
+        case [at, order_id, refund_no, line_no, entry_no]:
             return StatementMark(
-                occurred_at=moment_of(at),
-                order_id=OrderId(order_id),
+                occurred_at=time_in(at),
+                order_id=OrderId(id_in(order_id)),
                 refund_no=number_of(refund_no, least=-MAX_REFUND, most=MAX_REFUND),
                 line_no=number_of(line_no, most=MAX_LINE),
                 entry_no=number_of(entry_no, most=MAX_LINE),
             )
         case _:
-            raise not_ours()
+            raise foreign()
