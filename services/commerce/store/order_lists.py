@@ -75,11 +75,20 @@ _EXCEPTION_COLUMNS = """
     e.exception_id::text, e.store_id, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at,
     r.note, r.resolved_by, r.resolved_at
 """
+# one by its key for each exception; a plain join reads all of a tenant's while statistics say that they are few
+_RESOLUTION = """
+    LEFT JOIN LATERAL (
+        SELECT n.exception_id, n.note, n.resolved_by, n.resolved_at
+        FROM exception_resolutions AS n
+        WHERE n.tenant_id = e.tenant_id AND n.exception_id = e.exception_id
+        LIMIT 1
+    ) AS r ON true
+"""
 # along the key, or along a store's index, from the last page's end
 _EXCEPTIONS = f"""
     SELECT {_EXCEPTION_COLUMNS}
     FROM sale_exceptions AS e
-    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
+    {_RESOLUTION}
     WHERE e.tenant_id = $1::uuid AND e.exception_id < $2::uuid AND (r.exception_id IS NOT NULL) = $4
     ORDER BY e.exception_id DESC
     LIMIT $3
@@ -87,7 +96,7 @@ _EXCEPTIONS = f"""
 _EXCEPTIONS_OF_STORE = f"""
     SELECT {_EXCEPTION_COLUMNS}
     FROM sale_exceptions AS e
-    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
+    {_RESOLUTION}
     WHERE e.tenant_id = $1::uuid AND e.store_id = $5 AND e.exception_id < $2::uuid
       AND (r.exception_id IS NOT NULL) = $4
     ORDER BY e.exception_id DESC
@@ -96,7 +105,7 @@ _EXCEPTIONS_OF_STORE = f"""
 _EXCEPTION = f"""
     SELECT {_EXCEPTION_COLUMNS}
     FROM sale_exceptions AS e
-    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
+    {_RESOLUTION}
     WHERE e.tenant_id = $1::uuid AND e.exception_id = $2::uuid
 """
 _RESOLVE = """
@@ -107,7 +116,7 @@ _RESOLVE = """
 _EXCEPTIONS_OF_ORDER = f"""
     SELECT {_EXCEPTION_COLUMNS}
     FROM sale_exceptions AS e
-    LEFT JOIN exception_resolutions AS r ON r.tenant_id = e.tenant_id AND r.exception_id = e.exception_id
+    {_RESOLUTION}
     WHERE e.tenant_id = $1::uuid AND e.order_id = $2::uuid
     ORDER BY e.exception_id
 """
