@@ -20,10 +20,16 @@ UP_WITHIN_S = 120
 # Postgres alone may take 60 s before it is asked less kindly
 DOWN_WITHIN_S = 150
 
+# a run in the background of a shell ignores SIGINT, and so would all that it starts
+_AS_IN_A_TERMINAL = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
 
 async def siyu(*words: str, environment: dict[str, str]) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "services.console", *words),
+        *(sys.executable, "-c", _AS_IN_A_TERMINAL, "-P", "-m", "services.console", *words),
         env={**os.environ, **environment},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
