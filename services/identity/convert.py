@@ -7,7 +7,14 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.identity.domain.clients import Client
-from services.identity.domain.events import Event, IdentifierLinked, MemberMerged, MemberRegistered, TenantChanged
+from services.identity.domain.events import (
+    Event,
+    IdentifierLinked,
+    MemberMerged,
+    MemberRegistered,
+    StoreChanged,
+    TenantChanged,
+)
 from services.identity.domain.identifiers import Named
 from services.identity.domain.members import Member, Merge
 from services.identity.domain.stores import Store, Upserted
@@ -101,7 +108,7 @@ def clock_reply(tenant: Tenant) -> bytes:
 
 
 def store(message: store_pb2.Store) -> Store:
-    """The store as it was told."""
+    """The store as it was asked for."""
     return Store(
         store_id=StoreId(message.store_id),
         display_name=message.display_name,
@@ -113,7 +120,11 @@ def store(message: store_pb2.Store) -> Store:
 def store_message(told: Store) -> store_pb2.Store:
     """The store as the contract has it."""
     return store_pb2.Store(
-        store_id=told.store_id, display_name=told.display_name, time_zone=told.time_zone, active=told.active
+        store_id=told.store_id,
+        display_name=told.display_name,
+        time_zone=told.time_zone,
+        active=told.active,
+        version=told.version,
     )
 
 
@@ -250,6 +261,8 @@ def recorded(event: Event) -> Recorded:
     match event:
         case TenantChanged():
             return _of_tenant(event)
+        case StoreChanged():
+            return _of_store(event)
         case MemberRegistered():
             return _of_member(
                 "identity.MemberRegistered",
@@ -296,6 +309,27 @@ def _of_tenant(event: TenantChanged) -> Recorded:
         aggregate_type="tenant",
         aggregate_id=event.tenant_id,
         version=event.version,
+        partition_key=event.tenant_id,
+        payload=payload.SerializeToString(),
+        occurred_at=event.changed_at,
+    )
+
+
+def _of_store(event: StoreChanged) -> Recorded:
+    store = event.store
+    payload = events_pb2.StoreChanged(
+        store_id=store.store_id,
+        display_name=store.display_name,
+        time_zone=store.time_zone,
+        active=store.active,
+        version=store.version,
+    )
+    return Recorded(
+        type="identity.StoreChanged",
+        aggregate_type="store",
+        aggregate_id=store.store_id,
+        version=store.version,
+        # behind its tenant's own events: nobody hears of a store before its tenant
         partition_key=event.tenant_id,
         payload=payload.SerializeToString(),
         occurred_at=event.changed_at,

@@ -106,7 +106,7 @@ def _services(context: Context, keys: Keys, rows: Members, api: Api) -> list[Mou
     system = context.database("system")
     served = (
         (tenants.SERVICE, tenants.TenantServicer(desk=tenant_desk)),
-        (stores.SERVICE, stores.StoreServicer(desk=StoreDesk(database=database))),
+        (stores.SERVICE, stores.StoreServicer(desk=StoreDesk(database=database, outbox=outbox))),
         (clients.SERVICE, clients.ClientServicer(desk=ClientDesk(database=database, keys=keys, clock=clock))),
         (tokens.SERVICE, tokens.TokenServicer(desk=token_desk, signing=signing)),
         (members.SERVICE, members.MemberServicer(desk=member_desk, registration=registration)),

@@ -59,6 +59,7 @@ stores = Table(
     Column("active", Boolean, nullable=False),
     _instant("created_at", now=True),
     _instant("updated_at", now=True),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
     PrimaryKeyConstraint("tenant_id", "store_id", name="stores_key"),
 )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.identity.domain.identifiers import IdentifierType
+from services.identity.domain.stores import Store
 from services.runtime.ids import MemberId, TenantId
 
 
@@ -17,6 +18,15 @@ class TenantChanged:
     test_clock_at: datetime | None
     changed_at: datetime
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChanged:
+    """A store was made or changed."""
+
+    tenant_id: TenantId
+    store: Store
+    changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,4 +62,4 @@ class MemberMerged:
     version: int
 
 
-Event = TenantChanged | MemberRegistered | IdentifierLinked | MemberMerged
+Event = TenantChanged | StoreChanged | MemberRegistered | IdentifierLinked | MemberMerged

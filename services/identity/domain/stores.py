@@ -10,20 +10,26 @@ from services.runtime.ids import StoreId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """A store. An empty time zone is the brand's."""
+    """A store. An empty time zone is the brand's; `version` 0 is that of a store as it was asked for."""
 
     store_id: StoreId
     display_name: str
     time_zone: str
     active: bool
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upserted:
-    """How many stores a batch made, and how many it changed."""
+    """The stores that a batch made or changed, as they are now, and how many of them it made."""
 
+    stores: tuple[Store, ...]
     created: int
-    updated: int
+
+    @property
+    def updated(self) -> int:
+        """How many it changed."""
+        return len(self.stores) - self.created
 
 
 def check_stores(stores: Sequence[Store]) -> None:

@@ -1,8 +1,9 @@
 """Stores as rows."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import select
 
 from services.identity import tables
 from services.identity.domain.stores import Store, Upserted
@@ -10,7 +11,7 @@ from services.runtime.database import Connection, raw
 from services.runtime.ids import StoreId
 
 _stores = tables.stores
-_COLUMNS = (_stores.c.store_id, _stores.c.display_name, _stores.c.time_zone, _stores.c.active)
+_COLUMNS = (_stores.c.store_id, _stores.c.display_name, _stores.c.time_zone, _stores.c.active, _stores.c.version)
 
 # in id order, so that two batches over the same stores don't deadlock; a row that is as asked stays untouched;
 # xmax is 0 on a row that this statement inserted
@@ -21,10 +22,11 @@ _UPSERT = """
     ORDER BY s.store_id
     ON CONFLICT (tenant_id, store_id) DO UPDATE
     SET display_name = excluded.display_name, time_zone = excluded.time_zone, active = excluded.active,
-        updated_at = clock_timestamp()
+        version = known.version + 1, updated_at = clock_timestamp()
     WHERE (known.display_name, known.time_zone, known.active)
           IS DISTINCT FROM (excluded.display_name, excluded.time_zone, excluded.active)
-    RETURNING (known.xmax = 0) AS created
+    RETURNING known.store_id, known.display_name, known.time_zone, known.active, known.version,
+              (known.xmax = 0) AS created
 """
 _KNOWN = "SELECT store_id FROM stores WHERE tenant_id = $1::uuid AND store_id = ANY($2::text[])"
 
@@ -39,8 +41,7 @@ async def upsert(connection: Connection, tenant_id: str, stores: Sequence[Store]
         [store.time_zone for store in stores],
         [store.active for store in stores],
     )
-    created = sum(row["created"] for row in rows)
-    return Upserted(created=created, updated=len(rows) - created)
+    return Upserted(stores=tuple(_store(row) for row in rows), created=sum(row["created"] for row in rows))
 
 
 async def get(connection: Connection, tenant_id: str, store_id: str) -> Store | None:
@@ -69,10 +70,11 @@ async def known(connection: Connection, tenant_id: str, store_ids: Iterable[str]
     return frozenset(row["store_id"] for row in await raw(connection).fetch(_KNOWN, tenant_id, asked))
 
 
-def _store(row: RowMapping) -> Store:
+def _store(row: Any) -> Store:
     return Store(
         store_id=StoreId(row["store_id"]),
         display_name=row["display_name"],
         time_zone=row["time_zone"],
         active=row["active"],
+        version=row["version"],
     )

@@ -1,8 +1,9 @@
-"""Making, changing and reading stores."""
+"""Making, changing and reading stores; who follows hears of each change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.identity.domain.events import Event, StoreChanged
 from services.identity.domain.refusals import UnknownStore
 from services.identity.domain.stores import Store, Upserted, check_stores
 from services.identity.store import stores
@@ -10,6 +11,8 @@ from services.runtime import pages
 from services.runtime.call import Call
 from services.runtime.database import Connection, Database
 from services.runtime.idempotency import Once
+from services.runtime.ids import TenantId
+from services.runtime.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +20,7 @@ class StoreDesk:
     """A tenant's stores."""
 
     database: Database
+    outbox: Outbox[Event]
 
     async def upsert(self, call: Call, once: Once[Upserted], asked: Sequence[Store]) -> bytes:
         """Makes or changes the stores, all or none; the encoded counts. Raises Invalid."""
@@ -24,7 +28,15 @@ class StoreDesk:
         for store in asked:
             if call.actor.store_id:
                 call.actor.check_store(store.store_id)
-        return await once.run(self.database, lambda connection: stores.upsert(connection, call.tenant_id, asked))
+
+        async def work(connection: Connection) -> Upserted:
+            upserted = await stores.upsert(connection, call.tenant_id, asked)
+            tenant_id = TenantId(call.tenant_id)
+            events = [StoreChanged(tenant_id=tenant_id, store=each, changed_at=call.now) for each in upserted.stores]
+            await self.outbox.append(connection, call, *events)
+            return upserted
+
+        return await once.run(self.database, work)
 
     async def get(self, call: Call, store_id: str) -> Store:
         """The store. Raises UnknownStore; NotAllowed for an actor that is bound to another."""

@@ -234,7 +234,7 @@ async def identity(identity_settings: Settings, clock: FixedClock) -> AsyncItera
         tenants=TenantServicer(
             desk=TenantDesk(database=app, keys=keys, clock=clock, outbox=outbox, known=Tenants(app, clock))
         ),
-        stores=StoreServicer(desk=StoreDesk(database=app)),
+        stores=StoreServicer(desk=StoreDesk(database=app, outbox=outbox)),
         clients=ClientServicer(desk=ClientDesk(database=app, keys=keys, clock=clock)),
         tokens=TokenServicer(desk=token_desk, signing=signing),
         members=MemberServicer(

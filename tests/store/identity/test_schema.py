@@ -108,7 +108,7 @@ async def test_the_audit_is_green_and_each_check_turns_red(identity: Identity, b
         "identity_clients": 1,
     }
     await identity.events()
-    assert sum(head.events_total for head in (await audited()).log) == 7
+    assert sum(head.events_total for head in (await audited()).log) == 8
 
     async def red(statement: str, *args: object) -> set[str]:
         async def work(connection: Connection) -> None:

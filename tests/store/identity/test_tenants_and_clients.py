@@ -205,6 +205,33 @@ async def test_stores_are_made_changed_and_listed_page_by_page(identity: Identit
         await identity.stores.list_stores(store_pb2.ListStoresRequest(page_token="mine"), brand.call())
 
 
+async def test_who_follows_hears_of_each_store_that_changed(identity: Identity, brand: Brand) -> None:
+    def store(store_id: str, name: str = "shop", *, active: bool = True) -> store_pb2.Store:
+        return store_pb2.Store(store_id=store_id, display_name=name, active=active, version=9)
+
+    async def upsert(*stores: store_pb2.Store, request_id: str) -> None:
+        request = store_pb2.BatchUpsertStoresRequest(request_id=request_id, stores=stores)
+        await identity.stores.batch_upsert_stores(request, brand.call())
+
+    await upsert(store("S1"), store("S2"), request_id="r1")
+    await upsert(store("S1"), store("S2"), request_id="r1")
+    await upsert(store("S1"), store("S2", active=False), request_id="r2")
+    with pytest.raises(Invalid):
+        await upsert(store("S1", "new"), store("S1"), request_id="r3")
+    envelopes = [each for each in await identity.events() if each.type == "identity.StoreChanged"]
+    told = [events_pb2.StoreChanged.FromString(each.payload) for each in envelopes]
+    assert [(each.store_id, each.active, each.version) for each in told] == [
+        ("S1", True, 1),
+        ("S2", True, 1),
+        ("S2", False, 2),
+    ]
+    assert [(each.tenant_id, each.aggregate_id, each.aggregate_version) for each in envelopes] == [
+        (brand.tenant_id, each.store_id, each.version) for each in told
+    ]
+    found = await identity.stores.get_store(store_pb2.GetStoreRequest(store_id="S2"), brand.call())
+    assert (found.store.active, found.store.version) == (False, 2)
+
+
 async def test_a_till_reads_its_own_store(identity: Identity, brand: Brand) -> None:
     await brand.add_stores("S1", "S2")
     assert (await identity.stores.get_store(store_pb2.GetStoreRequest(store_id="S1"), brand.till())).store.active

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/events.proto\x12\x10siyu.identity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x01\n\rTenantChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\ttime_zone\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x31\n\rtest_clock_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x05 \x01(\x03\"\xa4\x01\n\x10MemberRegistered\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x17\n\x0fsign_up_channel\x18\x02 \x01(\t\x12\x18\n\x10sign_up_store_id\x18\x03 \x01(\t\x12\x30\n\x0csigned_up_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10identifier_types\x18\x05 \x03(\t\">\n\x10IdentifierLinked\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x17\n\x0fidentifier_type\x18\x02 \x01(\t\"M\n\x0cMemberMerged\x12\x10\n\x08merge_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x18\n\x10merged_member_id\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsiyu/identity/v1/events.proto\x12\x10siyu.identity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x01\n\rTenantChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\ttime_zone\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x31\n\rtest_clock_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x05 \x01(\x03\"j\n\x0cStoreChanged\x12\x10\n\x08store_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07version\x18\x05 \x01(\x03\"\xa4\x01\n\x10MemberRegistered\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x17\n\x0fsign_up_channel\x18\x02 \x01(\t\x12\x18\n\x10sign_up_store_id\x18\x03 \x01(\t\x12\x30\n\x0csigned_up_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10identifier_types\x18\x05 \x03(\t\">\n\x10IdentifierLinked\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x17\n\x0fidentifier_type\x18\x02 \x01(\t\"M\n\x0cMemberMerged\x12\x10\n\x08merge_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x18\n\x10merged_member_id\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TENANTCHANGED']._serialized_start=85
   _globals['_TENANTCHANGED']._serialized_end=229
-  _globals['_MEMBERREGISTERED']._serialized_start=232
-  _globals['_MEMBERREGISTERED']._serialized_end=396
-  _globals['_IDENTIFIERLINKED']._serialized_start=398
-  _globals['_IDENTIFIERLINKED']._serialized_end=460
-  _globals['_MEMBERMERGED']._serialized_start=462
-  _globals['_MEMBERMERGED']._serialized_end=539
+  _globals['_STORECHANGED']._serialized_start=231
+  _globals['_STORECHANGED']._serialized_end=337
+  _globals['_MEMBERREGISTERED']._serialized_start=340
+  _globals['_MEMBERREGISTERED']._serialized_end=504
+  _globals['_IDENTIFIERLINKED']._serialized_start=506
+  _globals['_IDENTIFIERLINKED']._serialized_end=568
+  _globals['_MEMBERMERGED']._serialized_start=570
+  _globals['_MEMBERMERGED']._serialized_end=647
 # @@protoc_insertion_point(module_scope)

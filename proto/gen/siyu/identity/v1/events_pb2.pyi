@@ -60,6 +60,44 @@ class TenantChanged(_message.Message):
 Global___TenantChanged: _TypeAlias = TenantChanged  # noqa: Y015
 
 @_typing.final
+class StoreChanged(_message.Message):
+    """A store was made or changed. Consumed by commerce (queue "members")."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    store_id: _builtins.str
+    """The store."""
+    display_name: _builtins.str
+    """What people call it."""
+    time_zone: _builtins.str
+    """IANA name where it differs from the brand's; empty: the brand's."""
+    active: _builtins.bool
+    """Open for business."""
+    version: _builtins.int
+    """Rises by one with every change."""
+    def __init__(
+        self,
+        *,
+        store_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        active: _builtins.bool = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "display_name", b"display_name", "store_id", b"store_id", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreChanged: _TypeAlias = StoreChanged  # noqa: Y015
+
+@_typing.final
 class MemberRegistered(_message.Message):
     """A member signed up."""
 

@@ -28,6 +28,7 @@ class Store(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     store_id: _builtins.str
     """Chosen by the brand, unique in it."""
     display_name: _builtins.str
@@ -35,7 +36,9 @@ class Store(_message.Message):
     time_zone: _builtins.str
     """IANA name where it differs from the brand's; empty: the brand's."""
     active: _builtins.bool
-    """Open for business."""
+    """Open for business. Commerce takes no on-line sale, price or stock document for a store that is not."""
+    version: _builtins.int
+    """Rises by one with every change; told, and never asked for: what a request says here is ignored."""
     def __init__(
         self,
         *,
@@ -43,10 +46,11 @@ class Store(_message.Message):
         display_name: _builtins.str = ...,
         time_zone: _builtins.str = ...,
         active: _builtins.bool = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "display_name", b"display_name", "store_id", b"store_id", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "display_name", b"display_name", "store_id", b"store_id", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
