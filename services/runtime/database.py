@@ -148,7 +148,8 @@ def is_gone(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     lost = (OSError, EOFError, TimeoutError, DisconnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-    return any(isinstance(candidate, lost) for candidate in _chain(error))
+    # an argument that the driver can't encode is an InterfaceError too, and stays wrong however long one waits
+    return any(isinstance(candidate, lost) and not isinstance(candidate, ValueError) for candidate in _chain(error))
 
 
 def _chain(error: BaseException) -> list[BaseException]:
