@@ -1,6 +1,6 @@
-"""The tables that every service's schema has, as the SQL that its first migration runs.
+"""The tables that every service's schema has, as the SQL that its migrations run.
 
-Version 1 is frozen: a change is a new tuple of statements, called by a new migration of every service.
+A version is frozen: a change is a new tuple of statements, called by a new migration of every service.
 Statements come one by one, since asyncpg prepares each.
 """
 
@@ -67,6 +67,43 @@ def version_1(service: str) -> tuple[str, ...]:
         *_log(service),
         *_cursors(service),
         *_leases(service),
+    )
+
+
+def version_2(service: str) -> tuple[str, ...]:
+    """Parked events of one service."""
+    _app, system, _owner = _role_names(service)
+    return (
+        # What was taken of a producer's log and could not be handled, with all that came behind it of the same tenant
+        # and partition, in the order of (seq, place). `attempts` and `next_try_at` count for the first of them.
+        f"""
+        CREATE TABLE {service}.parked_events (
+            tenant_id uuid NOT NULL,
+            producer text NOT NULL,
+            queue text NOT NULL,
+            partition smallint NOT NULL,
+            seq bigint NOT NULL,
+            place integer NOT NULL,
+            event_id text NOT NULL,
+            type text NOT NULL,
+            aggregate_type text NOT NULL,
+            aggregate_id text NOT NULL,
+            version bigint NOT NULL,
+            occurred_at timestamptz NOT NULL,
+            posted_at timestamptz NOT NULL,
+            payload bytea NOT NULL,
+            trace text NOT NULL,
+            reason text NOT NULL,
+            attempts integer NOT NULL DEFAULT 0,
+            parked_at timestamptz NOT NULL DEFAULT now(),
+            next_try_at timestamptz NOT NULL DEFAULT now(),
+            CONSTRAINT parked_events_key PRIMARY KEY (tenant_id, producer, queue, partition, seq, place),
+            CONSTRAINT parked_events_attempts CHECK (attempts >= 0)
+        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
+        """,
+        *rls(service, "parked_events"),
+        # the system role looks and counts; only a transaction of the tenant parks and takes back
+        f"REVOKE INSERT, UPDATE, DELETE ON {service}.parked_events FROM {system}",
     )
 
 
