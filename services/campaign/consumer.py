@@ -7,8 +7,8 @@ from services.campaign import convert
 from services.campaign.usecases import members
 from services.campaign.usecases.usage import UsageRecorder
 from services.runtime.call import Call
-from services.runtime.consumer import Event
 from services.runtime.database import Connection
+from services.runtime.events import Event
 
 ORDER_PAID = "commerce.OrderPaid"
 LINE_REFUNDED = "commerce.LineRefunded"

@@ -22,9 +22,10 @@ from services.campaign.usecases.usage import UsageRecorder
 from services.runtime import audit, idempotency, log
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import DEFAULT_TIME_ZONE, SystemClock
-from services.runtime.consumer import Consumer, Handler
+from services.runtime.consumer import Consumer
 from services.runtime.database import EVERY_TENANT, Database, Lane
 from services.runtime.errors import DomainError
+from services.runtime.events import Handler
 from services.runtime.feed import Feed, PeerFeed
 from services.runtime.leases import Lease, pause
 from services.runtime.outbox import Outbox
@@ -150,6 +151,7 @@ def _consuming(context: Context, *, producer: str, queue: str, handler: Handler)
         producer=producer,
         queue=queue,
         database=context.database(),
+        system=context.database("system"),
         redis_url=context.settings.redis_url,
         feed_channel=PeerFeed(context.channels, producer),
         handler=handler,

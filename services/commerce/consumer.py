@@ -7,8 +7,8 @@ from services.commerce.convert import events as convert
 from services.commerce.usecases import following, supplying
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
-from services.runtime.consumer import Event
 from services.runtime.database import Connection
+from services.runtime.events import Event
 
 SUPPLIER_ORDER_REQUESTED = "commerce.SupplierOrderRequested"
 TENANT_CHANGED = "identity.TenantChanged"

@@ -15,9 +15,10 @@ from services.commerce.store import audit as audit_store
 from services.commerce.usecases import saga, sweeping
 from services.commerce.usecases.shop import SERVICE, Shop
 from services.runtime import audit, log
-from services.runtime.consumer import Consumer, Handler
+from services.runtime.consumer import Consumer
 from services.runtime.database import EVERY_TENANT, Database
 from services.runtime.errors import DomainError
+from services.runtime.events import Handler
 from services.runtime.feed import Feed, FeedChannel, OwnFeed, PeerFeed
 from services.runtime.leases import Lease, pause
 from services.runtime.outbox import Outbox
@@ -118,6 +119,7 @@ def _consuming(context: Context, *, producer: str, queue: str, feed: FeedChannel
         producer=producer,
         queue=queue,
         database=context.database(),
+        system=context.database("system"),
         redis_url=context.settings.redis_url,
         feed_channel=feed,
         handler=handler,

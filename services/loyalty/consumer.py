@@ -7,8 +7,8 @@ from services.loyalty import convert
 from services.loyalty.usecases.members import MemberFollowing
 from services.loyalty.usecases.orders import OrderPosting
 from services.runtime.call import Call
-from services.runtime.consumer import Event
 from services.runtime.database import Connection
+from services.runtime.events import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

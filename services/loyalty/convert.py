@@ -29,8 +29,8 @@ from services.loyalty.usecases.members import MergedMembers, Told
 from services.loyalty.usecases.orders import Fact
 from services.loyalty.usecases.tiers import TierSeen
 from services.runtime.call import Call
-from services.runtime.consumer import Event
 from services.runtime.errors import DomainError
+from services.runtime.events import Event
 from services.runtime.holds import TOMBSTONE_KEPT, check_issued
 from services.runtime.idempotency import fingerprint, fingerprint_of
 from services.runtime.outbox import Recorded

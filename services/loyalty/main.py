@@ -20,9 +20,10 @@ from services.loyalty.usecases.sweeps import Sweeper
 from services.loyalty.usecases.tiers import TierDesk, TierEnding
 from services.runtime import audit, idempotency, log
 from services.runtime.clock import SystemClock
-from services.runtime.consumer import Consumer, Handler
+from services.runtime.consumer import Consumer
 from services.runtime.database import EVERY_TENANT, Lane
 from services.runtime.errors import DomainError
+from services.runtime.events import Handler
 from services.runtime.feed import Feed, PeerFeed
 from services.runtime.leases import Lease, pause
 from services.runtime.outbox import Outbox
@@ -120,6 +121,7 @@ def _consume(context: Context, *, producer: str, queue: str, handler: Handler) -
         producer=producer,
         queue=queue,
         database=context.database(),
+        system=context.database("system"),
         redis_url=context.settings.redis_url,
         feed_channel=PeerFeed(context.channels, producer),
         handler=handler,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from services.runtime import log
+from services.runtime import log, parking
 from services.runtime.call import Call
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import Connection, Database
@@ -68,6 +68,7 @@ class AuditDesk:
         """Every check whose name starts with `prefix`, the figures if any does, in one snapshot; it changes nothing."""
         names = [name for name in self.books.CHECKS if name.startswith(prefix)]
         log_runs_on = f"{self.database.service}.log_runs_on"
+        none_parked = f"{self.database.service}.no_event_is_parked"
 
         async def work(connection: Connection) -> Audited:
             findings = await self.books.run(
@@ -75,10 +76,14 @@ class AuditDesk:
             )
             if log_runs_on.startswith(prefix):
                 findings.append(await _runs_on(connection, log_runs_on))
+            positions = await log.positions(connection)
+            # who stands nowhere follows nobody
+            if positions and none_parked.startswith(prefix):
+                findings.append(await _none_parked(connection, none_parked, call.tenant_id))
             return Audited(
                 findings=tuple(findings),
                 figures=await self.books.figures(connection, call.tenant_id) if names else {},
-                positions=await log.positions(connection),
+                positions=positions,
                 heads=tuple((await log.heads(connection)).values()),
             )
 
@@ -126,3 +131,10 @@ async def _runs_on(connection: Connection, name: str) -> Finding:
         f"partitions {', '.join(map(str, broken))}: a block is missing, or the totals don't run on" if broken else ""
     )
     return Finding(check=name, ok=not broken, examined=blocks, detail=detail)
+
+
+async def _none_parked(connection: Connection, name: str, tenant_id: str) -> Finding:
+    """Consumers count what is parked as taken; that it has no effect in the books yet is told here."""
+    parked = await parking.waiting(connection, tenant_id)
+    detail = f"{parked.events} events have no effect here yet: {'; '.join(parked.told)}" if parked.events else ""
+    return Finding(check=name, ok=not parked.events, examined=parked.events, detail=detail)

@@ -75,10 +75,12 @@ class Feed:
         return response
 
     async def get_positions(self, request: feed_pb2.GetPositionsRequest, call: Call) -> feed_pb2.GetPositionsResponse:
-        """How far this service's consumers of the producer's partition are."""
+        """How far this service's consumers of the producer's partition are with the caller's tenant."""
 
         async def work(connection: Connection) -> dict[str, int]:
-            return await log.queues(connection, producer=request.producer, partition=request.partition)
+            return await log.queues(
+                connection, producer=request.producer, partition=request.partition, tenant_id=call.tenant_id
+            )
 
         queues = await self.database.read(EVERY_TENANT, work, timeout_s=call.remaining_s())
         response = feed_pb2.GetPositionsResponse()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.runtime.database import Connection, RawConnection, raw
+from services.runtime.database import EVERY_TENANT, Connection, RawConnection, raw
 from services.runtime.errors import Refused
 from siyu.common.v1 import event_pb2
 
@@ -50,6 +50,13 @@ _POSITIONS = """
     SELECT producer, queue, partition, seq, events_total, checksum_total
     FROM cursors
     ORDER BY producer, queue, partition
+"""
+_QUEUES = "SELECT queue, seq FROM cursors WHERE producer = $1 AND partition = $2"
+_PARKED_FROM = """
+    SELECT queue, min(seq) AS seq
+    FROM parked_events
+    WHERE tenant_id = $1::uuid AND producer = $2 AND partition = $3
+    GROUP BY queue
 """
 # the stored id, the cluster, its timeline and the database's own number
 _LOG_ID = """
@@ -353,9 +360,14 @@ async def positions(connection: Connection) -> tuple[Position, ...]:
     return tuple(Position(**row) for row in await raw(connection).fetch(_POSITIONS))
 
 
-async def queues(connection: Connection, *, producer: str, partition: int) -> dict[str, int]:
-    """The last number that each of this service's queues has taken of a producer's partition."""
-    rows = await raw(connection).fetch(
-        "SELECT queue, seq FROM cursors WHERE producer = $1 AND partition = $2", producer, partition
-    )
-    return {row["queue"]: row["seq"] for row in rows}
+async def queues(connection: Connection, *, producer: str, partition: int, tenant_id: str) -> dict[str, int]:
+    """The last number of a producer's partition that each of this service's queues has made the effect of.
+
+    What is parked of the tenant has had none; what is parked of others is not this tenant's to wait for.
+    """
+    driver = raw(connection)
+    taken = {row["queue"]: row["seq"] for row in await driver.fetch(_QUEUES, producer, partition)}
+    if taken and tenant_id != EVERY_TENANT:
+        for row in await driver.fetch(_PARKED_FROM, tenant_id, producer, partition):
+            taken[row["queue"]] = row["seq"] - 1
+    return taken

@@ -34,8 +34,8 @@ from services.console.stack.postgres import drop_database, ensure_database
 from services.runtime.audit import AuditDesk, AuditServicer
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock, SystemClock
-from services.runtime.consumer import Event
 from services.runtime.database import EVERY_TENANT, Connection, Database, raw
+from services.runtime.events import Event
 from services.runtime.ids import new_id
 from services.runtime.migrations import migrate
 from services.runtime.outbox import Outbox

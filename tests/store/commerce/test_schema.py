@@ -14,8 +14,8 @@ from sqlalchemy.exc import ProgrammingError
 from services.commerce import tables
 from services.commerce.consumer import MembersHandler
 from services.commerce.store import audit
-from services.runtime.consumer import Event
 from services.runtime.database import EVERY_TENANT, Connection, raw
+from services.runtime.events import Event
 from services.runtime.ids import MemberId, new_id
 from services.runtime.settings import Settings
 from siyu.commerce.v1 import order_pb2, statement_pb2, supplier_pb2

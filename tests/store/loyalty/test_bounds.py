@@ -14,9 +14,9 @@ from services.loyalty.servicer.points import PointsServicer
 from services.loyalty.servicer.tiers import TierServicer
 from services.runtime import pages
 from services.runtime.call import Call
-from services.runtime.consumer import Event
 from services.runtime.database import Connection, raw
 from services.runtime.errors import Invalid
+from services.runtime.events import Event
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import events_pb2
 from siyu.loyalty.v1 import points_pb2, programme_pb2

@@ -47,6 +47,7 @@ async def runtime_database(postgres: str) -> AsyncIterator[str]:
             await connection.execute(f"SET ROLE {role_name(service, 'owner')}")
             for statement in (
                 *schema.version_1(service),
+                *schema.version_2(service),
                 _EFFECTS.format(service=service),
                 *schema.rls(service, "effects"),
             ):
@@ -88,9 +89,11 @@ async def system(runtime_settings: Settings) -> AsyncIterator[Database]:
 
 @pytest_asyncio.fixture
 async def consumer_app(runtime_settings: Settings) -> AsyncIterator[Database]:
-    """The consumer's application role."""
+    """The consumer's application role; `system_of` finds its system role."""
     database = Database.open(runtime_settings, service=CONSUMER, pool_size=6)
+    _systems[database] = Database.open(runtime_settings, service=CONSUMER, role="system", pool_size=3)
     yield database
+    await _systems.pop(database).close()
     await database.close()
 
 
@@ -98,6 +101,14 @@ async def consumer_app(runtime_settings: Settings) -> AsyncIterator[Database]:
 def tenant_id() -> str:
     """A tenant of this test."""
     return new_id()
+
+
+_systems: dict[Database, Database] = {}
+
+
+def system_of(app: Database) -> Database:
+    """The system role of the service that `consumer_app` is the application role of."""
+    return _systems[app]
 
 
 def call_of(tenant_id: str, *, timeout_s: float = 30.0, client_id: str = "till-1") -> Call:

@@ -8,13 +8,14 @@ from sqlalchemy import text
 
 from services.runtime import outbox, tenants
 from services.runtime.call import Call
-from services.runtime.consumer import Consumer, Event
+from services.runtime.consumer import Consumer
 from services.runtime.database import EVERY_TENANT, Connection, Database, raw
+from services.runtime.events import Event
 from services.runtime.feed import Feed, FeedChannel, OwnFeed
 from services.runtime.relay import Relay
 from services.runtime.settings import Settings
 from services.runtime.tenants import Tenant, Tenants
-from tests.store.runtime.conftest import CONSUMER, NOON, PARTITIONS, PRODUCER, call_of
+from tests.store.runtime.conftest import CONSUMER, NOON, PARTITIONS, PRODUCER, call_of, system_of
 
 QUEUE = "accrual"
 
@@ -60,13 +61,19 @@ async def count_effects(connection: Connection, events: Sequence[Event], call: C
 
 
 def consumer_of(
-    settings: Settings, consumer_app: Database, feed: FeedChannel, *, handler=count_effects, producer: str = PRODUCER
+    settings: Settings,
+    consumer_app: Database,
+    feed: FeedChannel,
+    *,
+    handler=count_effects,
+    producer: str = PRODUCER,
 ) -> Consumer:
     return Consumer(
         service=CONSUMER,
         producer=producer,
         queue=QUEUE,
         database=consumer_app,
+        system=system_of(consumer_app),
         redis_url=settings.redis_url,
         feed_channel=feed,
         handler=handler,

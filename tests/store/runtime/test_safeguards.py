@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from services.runtime import channels, consumer, server
+from services.runtime import channels, server
 from services.runtime.database import Database, raw
+from services.runtime.reading import BLOCK_MS, REDIS_TIMEOUT_S
 from services.runtime.relay import redis_client
 from services.runtime.settings import Settings
 from tests.store.runtime.conftest import PRODUCER
@@ -56,17 +57,17 @@ async def test_a_transaction_that_somebody_forgot_does_not_keep_its_locks(runtim
 
 async def test_a_blocking_read_is_no_time_out(valkey_url: str) -> None:
     """The reader's socket waits longer than the server blocks; else each idle second would look like an outage."""
-    client: Redis = redis_client(valkey_url, timeout_s=consumer.REDIS_TIMEOUT_S)
-    assert not await client.xread({"siyu:nobody:0": "0-0"}, count=1, block=consumer.BLOCK_MS)
+    client: Redis = redis_client(valkey_url, timeout_s=REDIS_TIMEOUT_S)
+    assert not await client.xread({"siyu:nobody:0": "0-0"}, count=1, block=BLOCK_MS)
     await client.aclose()
 
 
 async def test_a_cancelled_read_leaves_nothing_for_the_next(valkey_url: str) -> None:
     """redis-py left a cancelled call's reply on the connection, where the next call took it for its own."""
-    client: Redis = redis_client(valkey_url, timeout_s=consumer.REDIS_TIMEOUT_S)
+    client: Redis = redis_client(valkey_url, timeout_s=REDIS_TIMEOUT_S)
     await client.set("siyu-test", "mine")
     for _ in range(20):
-        reading = asyncio.ensure_future(client.xread({"siyu:nobody:0": "0-0"}, count=1, block=consumer.BLOCK_MS))
+        reading = asyncio.ensure_future(client.xread({"siyu:nobody:0": "0-0"}, count=1, block=BLOCK_MS))
         await asyncio.sleep(0.002)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):

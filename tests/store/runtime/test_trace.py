@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.runtime import outbox, telemetry
 from services.runtime.call import Call
-from services.runtime.consumer import Event
 from services.runtime.database import Connection, Database, raw
+from services.runtime.events import Event
 from services.runtime.settings import Settings
 from tests.store.runtime.conftest import PARTITIONS, call_of
 from tests.store.runtime.events import add_tenant, consumer_of, event, feed_of, relay_of, running, until
