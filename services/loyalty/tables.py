@@ -1,6 +1,6 @@
 """loyalty's tables: what its migrations have made, beside the runtime's own. A test compares the two.
 
-What they mean is told in the migration (`migrations/sql/0001_tables.sql`) and in README.md.
+What they mean is told in the migration (`migrations/tables.sql`) and in README.md.
 """
 
 from sqlalchemy import (

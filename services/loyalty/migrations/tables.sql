@@ -271,3 +271,15 @@ CREATE TABLE tier_changes (
     posted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, member_id, point_currency, tier_version)
 );
+
+-- What the entries of one step share: where they come from, and the words for "why".
+CREATE TYPE cause AS (
+    tenant_id uuid,
+    owner_id uuid,
+    point_currency text,
+    occurred_at timestamptz,
+    order_id text,
+    reason text,
+    store_id text,
+    channel text
+);

@@ -2,7 +2,7 @@
 
 -- Moves the alias's points of one currency. Pools change their owner and keep their name, so lots, holes, earnings and
 -- draws stay where they are. Both accounts are entered, and locked.
-CREATE FUNCTION move_account(p_tenant uuid, p_now timestamptz, p_currency text, p_alias uuid, p_survivor uuid)
+CREATE OR REPLACE FUNCTION move_account(p_tenant uuid, p_now timestamptz, p_currency text, p_alias uuid, p_survivor uuid)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_from cause;
@@ -83,7 +83,7 @@ END $$;
 
 -- Makes `p_alias` another name of `p_survivor`. Returns the currencies whose accounts it united; none if the merge was
 -- known.
-CREATE FUNCTION merge_members(p_tenant uuid, p_now timestamptz, p_merge uuid, p_survivor uuid, p_alias uuid)
+CREATE OR REPLACE FUNCTION merge_members(p_tenant uuid, p_now timestamptz, p_merge uuid, p_survivor uuid, p_alias uuid)
 RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     v_currencies text[];

@@ -4,20 +4,8 @@
 -- Buckets: 1 pending, 2 available, 3 held, 4 debt; the outside: 11 issued, 12 burnt, 13 expired, 14 shortfall, 15 moved.
 -- Kinds: 1 earn, 2 mature, 3 hold, 4 burn, 5 release, 6 take back, 7 give back, 8 expire, 9 debt, 10 repay, 11 transfer.
 
--- What the entries of one step share: where they come from, and the words for "why".
-CREATE TYPE cause AS (
-    tenant_id uuid,
-    owner_id uuid,
-    point_currency text,
-    occurred_at timestamptz,
-    order_id text,
-    reason text,
-    store_id text,
-    channel text
-);
-
 -- Moves points between two buckets of the account and writes the entry; returns the account's new version.
-CREATE FUNCTION book(
+CREATE OR REPLACE FUNCTION book(
     w cause, p_entry uuid, p_member uuid, p_class integer, p_end bigint, p_kind smallint,
     p_source smallint, p_target smallint, p_points bigint, p_expires timestamptz
 ) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -40,13 +28,13 @@ BEGIN
 END $$;
 
 -- Where the pool stands: all that was earned in it. 0 for a pool that is not there yet.
-CREATE FUNCTION pool_end(p_tenant uuid, p_member uuid, p_class integer) RETURNS bigint LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION pool_end(p_tenant uuid, p_member uuid, p_class integer) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce((SELECT earned_points FROM pools
                      WHERE tenant_id = p_tenant AND member_id = p_member AND class_no = p_class), 0)
 $$;
 
 -- The next points of the debt's funder that become available repay it; returns what they repaid.
-CREATE FUNCTION repay(w cause, p_member uuid, p_class integer, p_points bigint)
+CREATE OR REPLACE FUNCTION repay(w cause, p_member uuid, p_class integer, p_points bigint)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_repaid bigint;
@@ -68,7 +56,7 @@ BEGIN
 END $$;
 
 -- Adds a lot at the end of its pool: it never expires before the one already there. Returns where the lot ends.
-CREATE FUNCTION post_lot(
+CREATE OR REPLACE FUNCTION post_lot(
     w cause, p_entry uuid, p_member uuid, p_class integer, p_kind smallint, p_source smallint,
     p_points bigint, p_expires timestamptz, OUT end_points bigint, OUT repaid_points bigint
 ) LANGUAGE plpgsql AS $$
@@ -91,7 +79,7 @@ BEGIN
 END $$;
 
 -- Points that lots of the pool ending in (p_after, p_end] have lost to take-backs.
-CREATE FUNCTION holes_between(p_tenant uuid, p_member uuid, p_class integer, p_after bigint, p_end bigint)
+CREATE OR REPLACE FUNCTION holes_between(p_tenant uuid, p_member uuid, p_class integer, p_after bigint, p_end bigint)
 RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce(sum(points), 0)::bigint FROM holes
     WHERE tenant_id = p_tenant AND member_id = p_member AND class_no = p_class
@@ -99,7 +87,7 @@ RETURNS bigint LANGUAGE sql STABLE AS $$
 $$;
 
 -- Posts what is due by business time: pending points mature, then lots past their expiry expire.
-CREATE FUNCTION settle(p_tenant uuid, p_owner uuid, p_currency text, p_now timestamptz)
+CREATE OR REPLACE FUNCTION settle(p_tenant uuid, p_owner uuid, p_currency text, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     w cause;
@@ -158,7 +146,7 @@ BEGIN
 END $$;
 
 -- The lots of the owner with something left, as (expires, age, pool, left): what a draw over several pools goes by.
-CREATE FUNCTION live_lots(p_tenant uuid, p_owner uuid, p_currency text)
+CREATE OR REPLACE FUNCTION live_lots(p_tenant uuid, p_owner uuid, p_currency text)
 RETURNS TABLE (expires_at timestamptz, lot_version bigint, member_id uuid, class_no integer, end_points bigint, left_points bigint)
 LANGUAGE sql STABLE AS $$
     SELECT l.expires_at, l.account_version, l.member_id, l.class_no, l.end_points,
@@ -181,7 +169,7 @@ $$;
 
 -- Takes points from the lots that expire first, over all pools, ties to the older lot, and books them to the target.
 -- The account has them. Returns the draws in draw order, neighbours in one pool as one.
-CREATE FUNCTION draw(
+CREATE OR REPLACE FUNCTION draw(
     w cause, p_kind smallint, p_target smallint, p_points bigint,
     OUT members uuid[], OUT classes integer[], OUT points bigint[]
 ) LANGUAGE plpgsql AS $$
@@ -230,7 +218,7 @@ END $$;
 
 -- How long returned points live whose lot has expired meanwhile, by the programme in force: the rule that names their
 -- class, and the end of the last day in the brand's time zone.
-CREATE FUNCTION grace(p_tenant uuid, p_currency text, p_at timestamptz, OUT rule text, OUT expires_at timestamptz)
+CREATE OR REPLACE FUNCTION grace(p_tenant uuid, p_currency text, p_at timestamptz, OUT rule text, OUT expires_at timestamptz)
 LANGUAGE sql STABLE AS $$
     SELECT 'days:' || g.days,
            (date_trunc('day', p_at AT TIME ZONE g.zone) + make_interval(days => g.days + 1)) AT TIME ZONE g.zone
@@ -243,7 +231,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- The number of a class, the same for ever.
-CREATE FUNCTION class_for(p_tenant uuid, p_currency text, p_funder text, p_class text, p_rule text)
+CREATE OR REPLACE FUNCTION class_for(p_tenant uuid, p_currency text, p_funder text, p_class text, p_rule text)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_class integer;
@@ -269,7 +257,7 @@ BEGIN
 END $$;
 
 -- Posts points that came back too late for their lot.
-CREATE FUNCTION post_grace(w cause, p_funder text, p_kind smallint, p_source smallint, p_points bigint)
+CREATE OR REPLACE FUNCTION post_grace(w cause, p_funder text, p_kind smallint, p_source smallint, p_points bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     g record;
@@ -283,7 +271,7 @@ END $$;
 
 -- Puts drawn points back where they came from, last drawn first: the earliest lots count as spent.
 -- What would land in an expired lot becomes a new lot in the grace class. Returns the draws that remain.
-CREATE FUNCTION put_back(
+CREATE OR REPLACE FUNCTION put_back(
     w cause, p_kind smallint, p_source smallint, p_points bigint, p_debt_class integer,
     INOUT members uuid[], INOUT classes integer[], INOUT points bigint[]
 ) LANGUAGE plpgsql AS $$
@@ -339,7 +327,7 @@ BEGIN
 END $$;
 
 -- The member owes points that were funded by the class's funder.
-CREATE FUNCTION owe(w cause, p_class integer, p_kind smallint, p_target smallint, p_points bigint)
+CREATE OR REPLACE FUNCTION owe(w cause, p_class integer, p_kind smallint, p_target smallint, p_points bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO debts AS d (tenant_id, member_id, point_currency, funder, debt_points)
@@ -353,7 +341,7 @@ END $$;
 
 -- Takes back what a refunded sale earned: its pending points, then the unspent part of its own lot, then the points
 -- that expire first, then as debt. Returns the shortfall where debt is forbidden.
-CREATE FUNCTION take_back(w cause, p_earning uuid, p_points bigint, p_debt_allowed boolean)
+CREATE OR REPLACE FUNCTION take_back(w cause, p_earning uuid, p_points bigint, p_debt_allowed boolean)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     e earnings;

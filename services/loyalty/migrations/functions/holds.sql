@@ -1,13 +1,13 @@
 -- Holds: drawn at once, resolved exactly once. States: 1 held, 2 captured, 3 voided, 4 expired, 5 tombstone.
 
 -- Why a hold can't be made where this state is already; NULL: it can.
-CREATE FUNCTION hold_refusal(p_state smallint) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION hold_refusal(p_state smallint) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE p_state WHEN 1 THEN 'HOLD_EXISTS' WHEN 2 THEN 'HOLD_CAPTURED' WHEN 4 THEN 'HOLD_EXPIRED'
                         WHEN 3 THEN 'HOLD_VOIDED' WHEN 5 THEN 'HOLD_VOIDED' END
 $$;
 
 -- Draws for one hold from an account that is entered. What is not there becomes debt of the class, where one is given.
-CREATE FUNCTION draw_hold(
+CREATE OR REPLACE FUNCTION draw_hold(
     w cause, p_client text, p_hold text, p_points bigint, p_expires timestamptz, p_debt_class integer
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -30,7 +30,7 @@ END $$;
 
 -- Holds points, each under its request id. `p_clock` is machine time, `p_expires` too. `p_debt_classes` is set for
 -- off-line sales only. Returns arrays in the order of the items.
-CREATE FUNCTION hold_points(
+CREATE OR REPLACE FUNCTION hold_points(
     p_tenant uuid, p_now timestamptz, p_first boolean[], p_clients text[], p_requests text[],
     p_prints bytea[], p_holds text[], p_members uuid[], p_currencies text[], p_points bigint[], p_expires timestamptz[],
     p_orders text[], p_too_old boolean[], p_debt_classes integer[],
@@ -132,7 +132,7 @@ BEGIN
                p_expires[d.ord] AS expires_at, d.*
         FROM unnest(d_ord, d_pool, d_class, d_end, d_version, d_account, d_row)
              AS d(ord, pool_member, class_no, end_points, version, account_row, pool_row)
-        -- always so: rows are updated by their ctid (see 0001_batches.sql)
+        -- always so: rows are updated by their ctid (see batches.sql)
         WHERE d.ord BETWEEN 1 AND 1000000
     ), written AS (
         INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
@@ -179,7 +179,7 @@ BEGIN
 END $$;
 
 -- Ends a hold whose account is entered: `p_points` of it are burnt, the rest goes back.
-CREATE FUNCTION end_hold(w cause, p_client text, p_hold text, p_state smallint, p_points bigint, p_clock timestamptz)
+CREATE OR REPLACE FUNCTION end_hold(w cause, p_client text, p_hold text, p_state smallint, p_points bigint, p_clock timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     h holds;
@@ -203,7 +203,7 @@ END $$;
 
 -- Captures and voids, each under its request id. `p_captures` tells which; `p_points` 0 captures all.
 -- A hold past its time to live expires here, and the call is refused. Returns arrays in the order of the items.
-CREATE FUNCTION resolve_holds(
+CREATE OR REPLACE FUNCTION resolve_holds(
     p_tenant uuid, p_now timestamptz, p_clock timestamptz, p_tombstone_until timestamptz, p_clients text[],
     p_requests text[], p_prints bytea[], p_holds text[], p_captures boolean[], p_points bigint[],
     OUT reused boolean[], OUT refusals text[], OUT states smallint[], OUT held bigint[], OUT captured bigint[],
@@ -279,7 +279,7 @@ BEGIN
 END $$;
 
 -- The account that a member's points are in now, merges followed.
-CREATE FUNCTION account_of(p_tenant uuid, p_member uuid, p_currency text) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION account_of(p_tenant uuid, p_member uuid, p_currency text) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_member uuid := p_member;
     v_next uuid;
@@ -295,7 +295,7 @@ BEGIN
 END $$;
 
 -- Expires a bounded number of the tenant's holds whose time to live ran out; returns how many.
-CREATE FUNCTION expire_holds(p_tenant uuid, p_now timestamptz, p_clock timestamptz, p_limit integer)
+CREATE OR REPLACE FUNCTION expire_holds(p_tenant uuid, p_now timestamptz, p_clock timestamptz, p_limit integer)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     h record;

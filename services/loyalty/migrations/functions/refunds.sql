@@ -3,7 +3,7 @@
 -- `p_gives`/`p_takes` name the item (from 1) of each hold and earning. Accounts are entered here. A hold is its client's:
 -- another client may have one of the same name. Returns, item by item, the shortfall of the take-back (debt forbidden),
 -- what is available and the account's version.
-CREATE FUNCTION refund_points(
+CREATE OR REPLACE FUNCTION refund_points(
     p_tenant uuid, p_now timestamptz, p_members uuid[], p_currencies text[], p_occurred timestamptz[], p_orders text[],
     p_reasons text[], p_debt_allowed boolean[],
     p_gives integer[], p_give_clients text[], p_give_holds text[], p_give_points bigint[],
@@ -57,7 +57,7 @@ BEGIN
 END $$;
 
 -- Settles a bounded number of the tenant's accounts that are due by business time; returns how many.
-CREATE FUNCTION settle_due(p_tenant uuid, p_now timestamptz, p_limit integer)
+CREATE OR REPLACE FUNCTION settle_due(p_tenant uuid, p_now timestamptz, p_limit integer)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     v_members uuid[];
@@ -79,7 +79,7 @@ BEGIN
 END $$;
 
 -- What of the owner's points expires first, and when. Without holes it reads two lots a pool, however many there are.
-CREATE FUNCTION next_expiry(p_tenant uuid, p_owner uuid, p_currency text, OUT expires_at timestamptz, OUT points bigint)
+CREATE OR REPLACE FUNCTION next_expiry(p_tenant uuid, p_owner uuid, p_currency text, OUT expires_at timestamptz, OUT points bigint)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     p record;
@@ -115,7 +115,7 @@ BEGIN
 END $$;
 
 -- Balances as they are by business time. Accounts that are due are settled first, so nothing expired is told.
-CREATE FUNCTION balances(
+CREATE OR REPLACE FUNCTION balances(
     p_tenant uuid, p_now timestamptz, p_members uuid[], p_currencies text[],
     OUT available bigint[], OUT pending bigint[], OUT held bigint[], OUT debt bigint[], OUT next_expiry timestamptz[],
     OUT next_points bigint[]

@@ -5,7 +5,7 @@
 -- 1000000`, which always holds, so that it expects one of them and goes by the ctid even if it takes the table for empty.
 
 -- Makes the accounts that are missing, each with the survivor of its member.
-CREATE FUNCTION open_accounts(p_tenant uuid, p_members uuid[], p_currencies text[]) RETURNS void
+CREATE OR REPLACE FUNCTION open_accounts(p_tenant uuid, p_members uuid[], p_currencies text[]) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO accounts (tenant_id, member_id, point_currency, merged_into)
     SELECT p_tenant, x.m, x.c, l.member_id
@@ -17,7 +17,7 @@ $$;
 
 -- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, posts what is due.
 -- Returns the members whose accounts they are now, and whether one of them has debt.
-CREATE FUNCTION enter(
+CREATE OR REPLACE FUNCTION enter(
     p_tenant uuid, p_now timestamptz, p_currencies text[], INOUT members uuid[], OUT owing boolean
 )
 LANGUAGE plpgsql AS $$
@@ -71,7 +71,7 @@ END $$;
 
 -- Posts earnings of accounts that are entered: pending where `matures` is set and not past, else as lots.
 -- Those with `keeps` can be taken back. Returns, item by item, what is available right after and what repaid debt.
-CREATE FUNCTION post_points(
+CREATE OR REPLACE FUNCTION post_points(
     p_tenant uuid, p_now timestamptz, p_owing boolean, p_post boolean[], p_members uuid[], p_currencies text[], p_classes integer[],
     p_entries uuid[], p_points bigint[], p_expires timestamptz[], p_matures timestamptz[], p_occurred timestamptz[],
     p_orders text[], p_reasons text[], p_stores text[], p_channels text[], p_keeps boolean[],
@@ -227,7 +227,7 @@ END $$;
 --
 -- Accounts that are plain (not merged, nothing due, no debt) take a short way: nothing to settle or repay, and window
 -- functions only where an account has several items. All others go by `enter` and `post_points`.
-CREATE FUNCTION accrue(
+CREATE OR REPLACE FUNCTION accrue(
     p_tenant uuid, p_now timestamptz, p_trace text, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[],
     p_terms smallint[], p_first boolean[], p_requests text[], p_prints bytea[], p_members uuid[], p_entries uuid[],
