@@ -4,9 +4,12 @@ import asyncio
 import statistics
 import time
 
+import asyncpg
 import pytest
 
+from services.console.audit import Auditor
 from services.console.stack.local import LocalStack
+from siyu.commerce.v1 import order_pb2, order_pb2_grpc
 from tests.e2e.shop import FLOWERS, TEA, Shop, eventually, open_shop
 
 SALES = 30
@@ -77,3 +80,44 @@ async def test_a_flood_of_one_brand_leaves_the_tills_of_another_selling(breakabl
     await eventually(posted)
     await flooded.wire.close()
     await calm.wire.close()
+
+
+@pytest.mark.timeout(200)
+async def test_a_brand_whose_sales_accrual_cannot_post_stops_no_other_brand(breakable: LocalStack) -> None:
+    """A bug that one member's orders bring out: they are parked, told by the audit, and drain when it is gone."""
+    ill, well = await open_shop(breakable), await open_shop(breakable)
+    poison, patient, neighbour = await ill.member(), await ill.member(), await well.member()
+    auditor = Auditor(addresses=breakable.addresses, client_secret=breakable.client_secret("service:console"))
+
+    async def red(shop: Shop) -> dict[str, str]:
+        found = await auditor.audit(shop.tenant_id, wait_s=5)
+        return {each.check: each.detail for each in found if not each.ok}
+
+    connection = await asyncpg.connect(breakable.database_url)
+    await connection.execute(
+        f"ALTER TABLE loyalty.orders ADD CONSTRAINT a_bug CHECK (member_id IS DISTINCT FROM '{poison}') NOT VALID"
+    )
+    try:
+        bought = [
+            (await ill.sell(ill.basket((TEA, 1), member_id=member_id))).order_id
+            for member_id in (poison, patient, poison, patient)
+        ]
+        for _ in range(10):
+            order = await well.sell(well.basket((TEA, 1), member_id=neighbour))
+        await well.settled(order.order_id)
+        told = (await red(ill))["loyalty.no_event_is_parked"]
+        assert "CheckViolationError a_bug" in told
+        assert await red(well) == {}
+        waiting = order_pb2.WaitForOrderRequest(order_id=bought[0])
+        reply = await ill.call(order_pb2_grpc.OrderServiceStub, "WaitForOrder", waiting)
+        assert list(reply.open) == ["loyalty/accrual"], "what is parked is not in the books"
+    finally:
+        await connection.execute("ALTER TABLE loyalty.orders DROP CONSTRAINT a_bug")
+        await connection.close()
+    for order_id in bought:
+        await ill.settled(order_id)
+    for member_id in (poison, patient):
+        assert (await ill.balance(member_id)).available_points == 2 * (4300 // 100)
+    assert await red(ill) == {}
+    await ill.wire.close()
+    await well.wire.close()
