@@ -12,6 +12,7 @@ from services.runtime.events import Event
 
 SUPPLIER_ORDER_REQUESTED = "commerce.SupplierOrderRequested"
 TENANT_CHANGED = "identity.TenantChanged"
+STORE_CHANGED = "identity.StoreChanged"
 MEMBER_MERGED = "identity.MemberMerged"
 
 
@@ -33,10 +34,11 @@ class MembersHandler:
     """Queue "members", over identity's events."""
 
     async def handle(self, connection: Connection, events: Sequence[Event], call: Call) -> None:
-        """Follows tenants and merges."""
+        """Follows tenants, stores and merges."""
         await following.follow(
             connection,
             call,
             changed=[convert.tenant(event.payload) for event in events if event.type == TENANT_CHANGED],
+            changed_stores=[convert.store(event.payload) for event in events if event.type == STORE_CHANGED],
             merges=[convert.merge(event.payload) for event in events if event.type == MEMBER_MERGED],
         )

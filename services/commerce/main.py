@@ -98,7 +98,7 @@ async def start_fulfilment(context: Context) -> Started:
 
 
 async def start_members(context: Context) -> Started:
-    """Follows identity's tenants and merges."""
+    """Follows identity's tenants, stores and merges."""
     feed = PeerFeed(context.channels, "identity")
     return _consuming(context, producer="identity", queue="members", feed=feed, handler=MembersHandler().handle)
 

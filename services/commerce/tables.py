@@ -75,6 +75,17 @@ member_aliases = Table(
     Index("member_aliases_of", "tenant_id", "survivor_id"),
 )
 
+stores = Table(
+    "stores",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=False), nullable=False),
+    Column("store_id", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("changed_at", _INSTANT, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("tenant_id", "store_id", name="stores_key"),
+)
+
 products = Table(
     "products",
     metadata,

@@ -12,8 +12,9 @@ from services.commerce.domain.events import (
     SupplierOrderRequested,
 )
 from services.commerce.domain.orders import Order
+from services.commerce.domain.stores import Store
 from services.commerce.domain.suppliers import SupplierOrderState
-from services.runtime.ids import SupplierOrderId
+from services.runtime.ids import StoreId, SupplierOrderId
 from services.runtime.outbox import Recorded
 from services.runtime.tenants import Tenant
 from siyu.commerce.v1 import events_pb2
@@ -67,6 +68,12 @@ def tenant(payload: bytes) -> Tenant:
         test_clock_at=message.test_clock_at.ToDatetime(UTC) if message.HasField("test_clock_at") else None,
         version=message.version,
     )
+
+
+def store(payload: bytes) -> Store:
+    """identity.StoreChanged."""
+    message = identity_pb2.StoreChanged.FromString(payload)
+    return Store(store_id=StoreId(message.store_id), active=message.active, version=message.version)
 
 
 def merge(payload: bytes) -> tuple[str, str]:

@@ -4,10 +4,10 @@ DomainError
 ├── Invalid          SharesNotWhole, MoreThanAsked, CurrencyDiffers
 ├── NotAllowed       PriceNotYours
 ├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder,
-│                    UnknownParcel, UnknownException, UnknownParty, UnknownStatement
+│                    UnknownParcel, UnknownException, UnknownParty, UnknownStatement, UnknownStore
 ├── AlreadyExists    SaleNumberReused
 ├── Conflict         SaleRace
-└── Refused          OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
+└── Refused          StoreInactive, OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
                      OrderNotPayable, OrderNotCancellable, OrderNotPaid, OrderGivenUp,
                      SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits, ExceptionResolved,
                      PeriodNotOver, PeriodClosed, PayoutNotDue, PayoutNotPaid
@@ -152,6 +152,21 @@ class UnknownParty(Missing):
         super().__init__(kind="party", name=name)
 
 
+class UnknownStore(Missing):
+    """The brand has no such store; identity knows them all."""
+
+    reason = "STORE_NOT_FOUND"
+
+    def __init__(self, store_id: str, *, field: str) -> None:
+        """Names the store, and the field that names it."""
+        super().__init__(
+            f"{field}: the brand has no store {store_id!r}; correct it, or make the store first (BatchUpsertStores)",
+            kind="store",
+            name=store_id,
+            metadata={"store_id": store_id, "field": field},
+        )
+
+
 class UnknownStatement(Missing):
     """No such statement, or it is another party's."""
 
@@ -181,6 +196,20 @@ class SaleRace(Conflict):
     def __init__(self) -> None:
         """The use case goes round again by itself."""
         super().__init__("another call makes this sale at this moment; try again")
+
+
+class StoreInactive(Refused):
+    """The store is not open for business."""
+
+    reason = "STORE_INACTIVE"
+
+    def __init__(self, store_id: str, *, field: str) -> None:
+        """Names the store, and the field that names it."""
+        super().__init__(
+            f"{field}: store {store_id!r} is not open for business; make it active first (BatchUpsertStores)",
+            subject=f"store/{store_id}",
+            metadata={"store_id": store_id, "field": field},
+        )
 
 
 class OutOfStock(Refused):
