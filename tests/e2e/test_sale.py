@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from services.console.stack.local import LocalStack
-from services.runtime.errors import AlreadyExists, DomainError, NotAllowed, Refused
+from services.runtime.errors import AlreadyExists, DomainError, Missing, NotAllowed, Refused
 from services.runtime.ids import new_id
 from siyu.campaign.v1 import coupon_pb2, coupon_pb2_grpc
 from siyu.commerce.v1 import (
@@ -18,7 +18,7 @@ from siyu.commerce.v1 import (
     supplier_pb2,
     supplier_pb2_grpc,
 )
-from siyu.identity.v1 import member_pb2
+from siyu.identity.v1 import member_pb2, store_pb2, store_pb2_grpc
 from tests.e2e.shop import (
     COUPON_CENTS,
     CUP,
@@ -296,3 +296,47 @@ async def test_a_till_sells_for_its_own_store_only(shop: Shop) -> None:
         )
     assert hidden.value.reason == "ORDER_NOT_FOUND"
     assert OTHER_STORE != STORE
+
+
+async def test_a_store_takes_goods_and_sells_from_the_moment_it_is_made_until_it_closes(shop: Shop) -> None:
+    name = f"new-{new_id()[-12:]}"
+
+    async def put(*, active: bool) -> None:
+        store = store_pb2.Store(store_id=name, display_name="New", active=active)
+        request = store_pb2.BatchUpsertStoresRequest(request_id=new_id(), stores=[store])
+        await shop.call(store_pb2_grpc.StoreServiceStub, "BatchUpsertStores", request)
+
+    async def receive() -> None:
+        document = catalogue_pb2.PostDocumentRequest(
+            request_id=new_id(),
+            kind=catalogue_pb2.STOCK_DOCUMENT_KIND_RECEIPT,
+            store_id=name,
+            lines=[catalogue_pb2.StockDocumentLine(sku=TEA, quantity=STOCK)],
+        )
+        await shop.call(catalogue_pb2_grpc.StockServiceStub, "PostDocument", document)
+
+    async def sell() -> None:
+        basket = shop.basket((TEA, 1))
+        basket.store_id = name
+        await shop.call(order_pb2_grpc.PosServiceStub, "Sell", shop.sale(basket))
+
+    async def closed() -> bool:
+        try:
+            await sell()
+        except Refused as refusal:
+            return refusal.reason == "STORE_INACTIVE"
+        return False
+
+    for calling, field in ((receive, "store_id"), (sell, "basket.store_id")):
+        with pytest.raises(Missing) as missing:
+            await calling()
+        assert (missing.value.reason, missing.value.metadata["field"]) == ("STORE_NOT_FOUND", field)
+    await put(active=True)
+    await receive()
+    await sell()
+    await put(active=False)
+    # the event comes by itself, and an open store is remembered for seconds
+    await eventually(closed)
+    with pytest.raises(Refused) as refused:
+        await receive()
+    assert refused.value.reason == "STORE_INACTIVE"

@@ -340,7 +340,7 @@ async def batch_upsert_products(_shop: Shop) -> Valid:
 
 @calls("CatalogueService.BatchSetPrices")
 async def batch_set_prices(_shop: Shop) -> Valid:
-    price = catalogue_pb2.ListPrice(sku=TEA, store_id="valid", price_minor=100)
+    price = catalogue_pb2.ListPrice(sku=TEA, store_id=STORE, channel="valid", price_minor=100)
     request = catalogue_pb2.BatchSetPricesRequest(request_id=new_id(), prices=[price])
     other = changed(request)
     other.prices[0].price_minor = 101

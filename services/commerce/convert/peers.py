@@ -11,6 +11,7 @@ from services.commerce.convert.orders import stamp
 from services.commerce.domain.freezing import PointsValue
 from services.commerce.domain.orders import Discount, DiscountSource
 from services.commerce.domain.saga import BudgetUse, CouponUse, Step, request_id_of
+from services.commerce.domain.stores import Store
 from services.commerce.usecases.peers import (
     EarningLine,
     Identifier,
@@ -22,15 +23,17 @@ from services.commerce.usecases.peers import (
 from services.runtime.call import Call
 from services.runtime.channels import Channels
 from services.runtime.errors import Missing
-from services.runtime.ids import MemberId
+from services.runtime.ids import MemberId, StoreId
 from siyu.campaign.v1 import coupon_pb2, coupon_pb2_grpc, promotion_pb2, promotion_pb2_grpc
 from siyu.common.v1 import feed_pb2, feed_pb2_grpc
-from siyu.identity.v1 import member_pb2, member_pb2_grpc
+from siyu.identity.v1 import member_pb2, member_pb2_grpc, store_pb2, store_pb2_grpc
 from siyu.loyalty.v1 import points_pb2, points_pb2_grpc, programme_pb2, programme_pb2_grpc
 
 PROGRAMME_CACHED_S: Final = 5.0
 """A new version of a programme is the value of points at the till this much later; orders keep what they were given."""
 MAX_PROGRAMMES: Final = 10_000
+STORE_TIMEOUT_S: Final = 1.0
+"""identity reads a store by its key; who asks for one waits no longer, whatever its own deadline."""
 FOLLOWERS: Final = (("loyalty", "accrual"), ("campaign", "usage"))
 
 
@@ -38,6 +41,7 @@ def over(channels: Channels) -> Peers:
     """The peers behind the process's channels."""
     return Peers(
         members=IdentityMembers(channels),
+        stores=IdentityStores(channels),
         offers=CampaignOffers(channels),
         points=LoyaltyPoints(channels),
         followers=FeedFollowers(channels),
@@ -72,6 +76,28 @@ class IdentityMembers:
         request = member_pb2.GetMemberRequest(member_id=member_id)
         reply = await self.channels.invoke(self._stub.GetMember, request, call)
         return MemberId(reply.member.member_id)
+
+
+@dataclass(slots=True)
+class IdentityStores:
+    """StoreService."""
+
+    channels: Channels
+    _stub: "store_pb2_grpc.StoreServiceAsyncStub" = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The channel connects when first used."""
+        self._stub = self.channels.stub("identity", store_pb2_grpc.StoreServiceStub)
+
+    async def find(self, call: Call, store_id: StoreId) -> Store | None:
+        """See peers.Stores."""
+        request = store_pb2.GetStoreRequest(store_id=store_id)
+        try:
+            reply = await self.channels.invoke(self._stub.GetStore, request, call, timeout_s=STORE_TIMEOUT_S)
+        except Missing:
+            return None
+        # an identity of the build before tells no version; any event is later than that
+        return Store(store_id=StoreId(reply.store.store_id), active=reply.store.active, version=reply.store.version)
 
 
 @dataclass(slots=True)

@@ -36,11 +36,12 @@ from services.commerce.domain.orders import (
 from services.commerce.domain.refusals import OrderGivenUp, PaymentMismatch, SaleRace
 from services.commerce.store import order_lists, orders, stock
 from services.commerce.store.orders import KnownSale
-from services.commerce.usecases import booking, placing
+from services.commerce.usecases import booking, placing, stores
 from services.commerce.usecases.peers import Quote
 from services.commerce.usecases.placing import MAX_ROUNDS
 from services.commerce.usecases.pricing import (
     NOBODY,
+    Basket,
     Goods,
     Priced,
     buyer_of,
@@ -113,7 +114,7 @@ async def _record(shop: Shop, call: Call, offline: OfflineSale, once: Once[Recor
         found = await find_sale(connection, call, sale, order_id=order_id, request_key=request_key)
         own = next((each for each in found if each.own), None)
         known = own or of_number(found, sale, attempt.goods)
-        return known, await goods_of(connection, call.tenant_id, basket)
+        return known, await goods_of(connection, call.tenant_id, basket, shop.open_stores)
 
     known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
     if known is not None and known.state is OrderState.PENDING_PAYMENT:
@@ -149,6 +150,7 @@ async def _price(shop: Shop, call: Call, offline: OfflineSale, goods: Goods) -> 
     assert sale.occurred_at is not None
     found: list[Found] = []
     currency_code = await shop.currency_for(call, basket.currency_code)
+    await _look_for_store(shop, call, basket, goods, found)
     member_id = await _member_of(shop, call, sale, found)
     lines, quote = await quote_discounts(
         call,
@@ -193,6 +195,22 @@ async def _price(shop: Shop, call: Call, offline: OfflineSale, goods: Goods) -> 
         call, priced, shop.peers, store_id=basket.store_id, has_programme=programme is not None
     )
     return _Fact(priced=priced, has_burnt=tender.points, found=tuple(found))
+
+
+async def _look_for_store(shop: Shop, call: Call, basket: Basket, goods: Goods, found: list[Found]) -> None:
+    """Finds a store that is not there. One that has closed is no difference: it may have been open when it sold."""
+    # identity binds nobody to a store that it does not have
+    if goods.store_is_open or call.actor.store_id:
+        return
+    if basket.store_id not in await stores.ask(shop, call, [basket.store_id]):
+        found.append(
+            Found(
+                reason=Difference.STORE_UNKNOWN,
+                line_id="",
+                difference=0,
+                detail=f"the sale names store {basket.store_id!r}, which the brand does not have",
+            )
+        )
 
 
 async def _member_of(shop: Shop, call: Call, sale: TillSale, found: list[Found]) -> MemberId:

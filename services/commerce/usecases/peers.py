@@ -12,8 +12,9 @@ from typing import Protocol
 from services.commerce.domain.freezing import PointsValue
 from services.commerce.domain.orders import Discount
 from services.commerce.domain.saga import BudgetUse, CouponUse, Step
+from services.commerce.domain.stores import Store
 from services.runtime.call import Call
-from services.runtime.ids import MemberId, Sku
+from services.runtime.ids import MemberId, Sku, StoreId
 
 Candidate = tuple[int, str, int, str]
 """Source, id, amount off in minor units, reason of rejection (empty: applied)."""
@@ -83,7 +84,7 @@ class Programme:
 
 
 class Members(Protocol):
-    """identity."""
+    """identity's members."""
 
     async def resolve(self, call: Call, identifier: Identifier) -> MemberId:
         """The surviving member. Raises Missing (MEMBER_NOT_FOUND)."""
@@ -91,6 +92,14 @@ class Members(Protocol):
 
     async def survivor(self, call: Call, member_id: MemberId) -> MemberId:
         """The member that an id leads to. Raises Missing (MEMBER_NOT_FOUND)."""
+        ...
+
+
+class Stores(Protocol):
+    """identity's stores."""
+
+    async def find(self, call: Call, store_id: StoreId) -> Store | None:
+        """The store as it is now, within a bounded time; None if the brand has none of this id."""
         ...
 
 
@@ -164,6 +173,7 @@ class Peers:
     """All of them."""
 
     members: Members
+    stores: Stores
     offers: Offers
     points: Points
     followers: Followers

@@ -18,7 +18,7 @@ from services.commerce.domain.refusals import OrderGivenUp, SaleRace, TooManyOpe
 from services.commerce.domain.saga import Step, StepEvent, StepState, advance
 from services.commerce.store import orders, requests, steps
 from services.commerce.store.orders import Attempt, KnownSale, Stored
-from services.commerce.usecases import booking, saga
+from services.commerce.usecases import booking, saga, stores
 from services.commerce.usecases.peers import Candidate
 from services.commerce.usecases.pricing import (
     Basket,
@@ -66,7 +66,7 @@ async def quote(shop: Shop, call: Call, basket: Basket, *, occurred_at: datetime
     check_basket(call, basket, occurred_at=occurred_at)
 
     async def read(connection: Connection) -> Goods:
-        return await goods_of(connection, call.tenant_id, basket)
+        return await goods_of(connection, call.tenant_id, basket, shop.open_stores)
 
     goods = await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
     return await priced_basket(shop, call, basket, goods, occurred_at=occurred_at)
@@ -76,6 +76,8 @@ async def priced_basket(
     shop: Shop, call: Call, basket: Basket, goods: Goods, *, occurred_at: datetime | None
 ) -> Priced:
     """The basket with every share frozen, for a caller who may be refused."""
+    if not goods.store_is_open:
+        await stores.check_with_identity(shop, call, basket.store_id, field="basket.store_id")
     check_goods(basket, goods)
     currency_code = await shop.currency_for(call, basket.currency_code)
     member_id = await buyer_of(call, basket, shop.peers)
@@ -137,7 +139,8 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
     async def prepare(connection: Connection) -> tuple[bool, KnownSale | None, Goods]:
         answered = await is_answered(connection, once)
         known = await orders.find_sale(connection, call.tenant_id, order_id, request_key=key_of(once))
-        return answered, own_of(known, once), await goods_of(connection, call.tenant_id, basket)
+        goods = await goods_of(connection, call.tenant_id, basket, shop.open_stores)
+        return answered, own_of(known, once), goods
 
     answered, known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())
     if answered:

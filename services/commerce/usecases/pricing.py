@@ -23,6 +23,7 @@ from services.commerce.domain.orders import (
 from services.commerce.domain.refusals import PriceNotYours, UnknownPrice, UnknownProduct
 from services.commerce.domain.saga import BudgetUse, CouponUse
 from services.commerce.store import catalogue, settlement
+from services.commerce.store.stores import OpenStores
 from services.commerce.usecases.peers import (
     Candidate,
     EarningLine,
@@ -77,14 +78,15 @@ class Basket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goods:
-    """What the catalogue says of a basket's lines: products, list prices, split rules in force."""
+    """What is known of a basket's lines and store: products, list prices, split rules in force; is it open?"""
 
     products: dict[Sku, Product]
     list_prices: dict[Sku, int]
     rule_versions: dict[SupplierId, int]
+    store_is_open: bool
 
 
-NO_GOODS: Final = Goods(products={}, list_prices={}, rule_versions={})
+NO_GOODS: Final = Goods(products={}, list_prices={}, rule_versions={}, store_is_open=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +138,8 @@ def check_basket(call: Call, basket: Basket, *, occurred_at: datetime | None) ->
         raise Invalid("before the year 2000: is the till's clock set?", field="occurred_at")
 
 
-async def goods_of(connection: Connection, tenant_id: str, basket: Basket) -> Goods:
-    """Reads the catalogue; what is missing is left out, and refused or recorded by the caller."""
+async def goods_of(connection: Connection, tenant_id: str, basket: Basket, open_stores: OpenStores) -> Goods:
+    """Reads the catalogue and the store; what is missing is left out, and refused or recorded by the caller."""
     skus = [line.sku for line in basket.lines]
     products = await catalogue.find(connection, tenant_id, skus)
     listed = [line.sku for line in basket.lines if line.price_source is PriceSource.LIST]
@@ -148,7 +150,8 @@ async def goods_of(connection: Connection, tenant_id: str, basket: Basket) -> Go
     versions: dict[SupplierId, int] = {}
     if suppliers:
         versions = await settlement.versions_in_force(connection, tenant_id, sorted(suppliers))
-    return Goods(products=products, list_prices=prices, rule_versions=versions)
+    store_is_open = await open_stores.has(connection, tenant_id, basket.store_id)
+    return Goods(products=products, list_prices=prices, rule_versions=versions, store_is_open=store_is_open)
 
 
 def check_goods(basket: Basket, goods: Goods) -> None:

@@ -84,7 +84,9 @@ async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> b
     async def prepare(connection: Connection) -> tuple[bool, tuple[KnownSale, ...], Goods]:
         answered = await placing.is_answered(connection, once)
         known = await find_sale(connection, call, sale, order_id=order_id, request_key=placing.key_of(once))
-        goods = NO_GOODS if answered or known else await goods_of(connection, call.tenant_id, basket)
+        goods = NO_GOODS
+        if not (answered or known):
+            goods = await goods_of(connection, call.tenant_id, basket, shop.open_stores)
         return answered, known, goods
 
     answered, found, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from services.commerce.domain.events import Event
 from services.commerce.domain.refusals import CurrencyDiffers
+from services.commerce.store.stores import OpenStores
 from services.commerce.usecases.peers import Peers
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import Clock, SystemClock
@@ -29,6 +30,7 @@ class Shop:
     tenants: Tenants
     max_open_orders: int = MAX_OPEN_ORDERS
     clock: Clock = field(default_factory=SystemClock)
+    open_stores: OpenStores = field(default_factory=OpenStores)
 
     def now(self) -> datetime:
         """Machine time: what holds and waits for payment run by."""

@@ -10,6 +10,7 @@ from services.commerce.domain.refusals import UnknownProduct, UnknownSupplier
 from services.commerce.domain.stock import DocumentKind, Level
 from services.commerce.store import catalogue, stock, suppliers
 from services.commerce.store.stock import Cause, StockLine
+from services.commerce.usecases import stores
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
@@ -58,27 +59,34 @@ async def product(shop: Shop, call: Call, sku: Sku) -> Product:
 
 
 async def set_prices(shop: Shop, call: Call, prices: Sequence[ListPrice], once: Once[int]) -> bytes:
-    """Sets list prices, all or none; the encoded count. Raises UnknownProduct, Invalid for a price given twice."""
+    """Sets list prices, all or none; the encoded count.
+
+    Raises UnknownStore, StoreInactive, UnknownProduct, Invalid for a price given twice.
+    """
     seen: set[tuple[str, str, str]] = set()
     for at, price in enumerate(prices):
         key = (price.sku, price.store_id, price.channel)
         if key in seen:
             raise Invalid(f"the price of {price.sku!r} stands twice in the request", field=f"prices[{at}].sku")
         seen.add(key)
+    named: dict[StoreId, str] = {}
+    for at, price in enumerate(prices):
+        if price.store_id:
+            named.setdefault(price.store_id, f"prices[{at}].store_id")
 
     async def work(connection: Connection) -> int:
         await _check_known(connection, call, [price.sku for price in prices])
         await catalogue.set_prices(connection, call.tenant_id, prices)
         return len(prices)
 
-    return await once.run(shop.database, work)
+    return await stores.once_in(shop, call, once, named, work)
 
 
 async def post_document(shop: Shop, call: Call, document: StockDocument, once: Once[str]) -> bytes:
     """Posts a receipt, a count or an adjustment, all or none; the encoded document id.
 
-    Raises NotAllowed for another store's stock, UnknownProduct, StockBelowReserved, Invalid for a quantity that the
-    kind does not take.
+    Raises NotAllowed for another store's stock, UnknownStore, StoreInactive, UnknownProduct, StockBelowReserved, and
+    Invalid for a quantity that the kind does not take.
     """
     call.actor.check_store(document.store_id)
     skus = [sku for sku, _ in document.lines]
@@ -92,7 +100,7 @@ async def post_document(shop: Shop, call: Call, document: StockDocument, once: O
         written = await stock.write(connection, call.tenant_id, document.store_id, movement, cause)
         return written.get(document.kind) or new_id()
 
-    return await once.run(shop.database, work)
+    return await stores.once_in(shop, call, once, {document.store_id: "store_id"}, work)
 
 
 async def level(shop: Shop, call: Call, *, store_id: StoreId, sku: Sku) -> Level:

@@ -384,6 +384,7 @@ class Brand:
 async def brand(databases: Databases) -> Brand:
     """A tenant of this test, its test clock at noon."""
     peers = FakePeers()
+    peers.stores.put(STORE)
     clock = FixedClock(SystemClock().now())
     known = Tenants(databases.app)
     shop = Shop(

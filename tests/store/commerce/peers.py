@@ -8,12 +8,13 @@ from datetime import datetime
 from services.commerce.domain.freezing import PointsValue
 from services.commerce.domain.orders import Discount, DiscountSource
 from services.commerce.domain.saga import CouponUse, Step
+from services.commerce.domain.stores import Store
 from services.commerce.usecases.peers import EarningLine, Identifier, Peers, Programme, Quote, QuoteBasket
 from services.runtime.call import Call
 from services.runtime.errors import AlreadyExists, DomainError, Missing, Refused, Unavailable
 from services.runtime.holds import HoldEvent, HoldState, resolve
 from services.runtime.idempotency import REQUEST_ID_REUSED
-from services.runtime.ids import MemberId
+from services.runtime.ids import MemberId, StoreId
 
 
 @dataclass(slots=True)
@@ -91,6 +92,25 @@ class FakeMembers:
         if member_id not in self.cards.values():
             raise Missing(kind="member", name=member_id)
         return member_id
+
+
+@dataclass(slots=True)
+class FakeStores:
+    """identity's stores; commerce hears of none unless the test tells it."""
+
+    link: Link
+    known: dict[StoreId, Store] = field(default_factory=dict)
+
+    def put(self, store_id: str, *, active: bool = True) -> Store:
+        """Makes or changes a store."""
+        before = self.known.get(StoreId(store_id))
+        store = Store(store_id=StoreId(store_id), active=active, version=before.version + 1 if before else 1)
+        self.known[store.store_id] = store
+        return store
+
+    async def find(self, call: Call, store_id: StoreId) -> Store | None:
+        self.link.before(f"stores.find {store_id}")
+        return self.known.get(store_id)
 
 
 @dataclass(slots=True)
@@ -220,14 +240,22 @@ class FakePeers:
 
     link: Link = field(default_factory=Link)
     members: FakeMembers = field(init=False)
+    stores: FakeStores = field(init=False)
     offers: FakeOffers = field(init=False)
     points: FakePoints = field(init=False)
     followers: FakeFollowers = field(default_factory=FakeFollowers)
 
     def __post_init__(self) -> None:
         self.members = FakeMembers(self.link)
+        self.stores = FakeStores(self.link)
         self.offers = FakeOffers(self.link)
         self.points = FakePoints(self.link)
 
     def peers(self) -> Peers:
-        return Peers(members=self.members, offers=self.offers, points=self.points, followers=self.followers)
+        return Peers(
+            members=self.members,
+            stores=self.stores,
+            offers=self.offers,
+            points=self.points,
+            followers=self.followers,
+        )

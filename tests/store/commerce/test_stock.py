@@ -71,6 +71,7 @@ async def test_orders_over_the_same_goods_in_any_order_do_not_deadlock(brand: Br
 
 async def test_goods_of_one_store_do_not_serve_anothers_order(brand: Brand) -> None:
     """The store that is checked is the one that reserves, and the one that ships."""
+    brand.peers.stores.put("S2")
     basket = brand.basket(line("1", "TEA", 1))
     basket.store_id = "S2"
     await brand.list_price("TEA", 500)

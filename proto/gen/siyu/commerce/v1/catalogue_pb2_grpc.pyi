@@ -46,7 +46,8 @@ class CatalogueServiceStub:
     BatchSetPrices: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.BatchSetPricesRequest, _catalogue_pb2.BatchSetPricesResponse]
     """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND).
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
+    price in a store that the brand does not have, or that is not open for business (metadata `store_id`, `field`).
     """
 
 @_typing.type_check_only
@@ -67,7 +68,8 @@ class CatalogueServiceAsyncStub(CatalogueServiceStub):
     BatchSetPrices: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.BatchSetPricesRequest, _catalogue_pb2.BatchSetPricesResponse]  # type: ignore[assignment]
     """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND).
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
+    price in a store that the brand does not have, or that is not open for business (metadata `store_id`, `field`).
     """
 
 class CatalogueServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -103,7 +105,8 @@ class CatalogueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalogue_pb2.BatchSetPricesResponse, _abc.Awaitable[_catalogue_pb2.BatchSetPricesResponse]]:
         """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND).
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
+        price in a store that the brand does not have, or that is not open for business (metadata `store_id`, `field`).
         """
 
 def add_CatalogueServiceServicer_to_server(servicer: CatalogueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
@@ -118,8 +121,9 @@ class StockServiceStub:
     PostDocument: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.PostDocumentRequest, _catalogue_pb2.PostDocumentResponse]
     """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED)
-    for another store's stock.
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
+    store that the brand does not have, or that is not open for business (metadata `store_id`, `field`);
+    STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for another store's stock.
     """
     GetStock: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]
     """Reads a SKU's stock in one location."""
@@ -134,8 +138,9 @@ class StockServiceAsyncStub(StockServiceStub):
     PostDocument: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.PostDocumentRequest, _catalogue_pb2.PostDocumentResponse]  # type: ignore[assignment]
     """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED)
-    for another store's stock.
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
+    store that the brand does not have, or that is not open for business (metadata `store_id`, `field`);
+    STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for another store's stock.
     """
     GetStock: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]  # type: ignore[assignment]
     """Reads a SKU's stock in one location."""
@@ -153,8 +158,9 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalogue_pb2.PostDocumentResponse, _abc.Awaitable[_catalogue_pb2.PostDocumentResponse]]:
         """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED)
-        for another store's stock.
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
+        store that the brand does not have, or that is not open for business (metadata `store_id`, `field`);
+        STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for another store's stock.
         """
 
     @_abc_1.abstractmethod

@@ -1359,8 +1359,9 @@ class SaleException(_message.Message):
     exception_id: _builtins.str
     """UUIDv7."""
     reason: _builtins.str
-    """PRICE_DIFFERS, STOCK_SHORTFALL, COUPON_EXCESS, POINTS_SHORTFALL, MEMBER_UNKNOWN, PRODUCT_UNKNOWN; or HOLD_LOST: a
-    paid order's points or benefits hold had expired before it was captured.
+    """PRICE_DIFFERS, STOCK_SHORTFALL, COUPON_EXCESS, POINTS_SHORTFALL, MEMBER_UNKNOWN, PRODUCT_UNKNOWN; STORE_UNKNOWN: the
+    brand has no such store, and the till's credential is bound to none; or HOLD_LOST: a paid order's points or benefits
+    hold had expired before it was captured.
     """
     order_id: _builtins.str
     """The order."""

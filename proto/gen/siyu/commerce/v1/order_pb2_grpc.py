@@ -84,9 +84,10 @@ class OrderServiceServicer:
     def QuoteOrder(self, request, context):
         """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
-        PRICE_SOURCE_POS without the scope commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`:
-        the tenant's).
+        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+        STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
+        (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
+        commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,8 +100,9 @@ class OrderServiceServicer:
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
         COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-        wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
-        (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`).
+        wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+        STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
+        (INVALID_ARGUMENT, metadata `currency_code`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -483,8 +485,8 @@ class PosServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReplayOfflineSales(self, request, context):
-        """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
-        points; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
+        """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
+        points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
         Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
         """

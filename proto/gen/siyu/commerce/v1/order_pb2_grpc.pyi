@@ -36,9 +36,10 @@ class OrderServiceStub:
     QuoteOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.QuoteOrderRequest, _order_pb2.QuoteOrderResponse]
     """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
-    PRICE_SOURCE_POS without the scope commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`:
-    the tenant's).
+    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+    STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
+    (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
+    commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
     """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -47,8 +48,9 @@ class OrderServiceStub:
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
-    (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`).
+    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+    STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
+    (INVALID_ARGUMENT, metadata `currency_code`).
     """
     PayOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -89,9 +91,10 @@ class OrderServiceAsyncStub(OrderServiceStub):
     QuoteOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.QuoteOrderRequest, _order_pb2.QuoteOrderResponse]  # type: ignore[assignment]
     """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
-    PRICE_SOURCE_POS without the scope commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`:
-    the tenant's).
+    Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+    STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
+    (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
+    commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
     """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -100,8 +103,9 @@ class OrderServiceAsyncStub(OrderServiceStub):
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
-    (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`).
+    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+    STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
+    (INVALID_ARGUMENT, metadata `currency_code`).
     """
     PayOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]  # type: ignore[assignment]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -145,9 +149,10 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_order_pb2.QuoteOrderResponse, _abc.Awaitable[_order_pb2.QuoteOrderResponse]]:
         """Prices a basket: list or shelf prices, then the campaign engine, then the points that it would earn. Stores nothing.
 
-        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS (PERMISSION_DENIED) for
-        PRICE_SOURCE_POS without the scope commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`:
-        the tenant's).
+        Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+        STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
+        (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
+        commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
         """
 
     @_abc_1.abstractmethod
@@ -162,8 +167,9 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
         COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-        wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); PRICE_NOT_YOURS
-        (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`).
+        wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
+        STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
+        (INVALID_ARGUMENT, metadata `currency_code`).
         """
 
     @_abc_1.abstractmethod
@@ -251,8 +257,8 @@ class PosServiceStub:
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _grpc.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]
-    """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
-    points; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
+    """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
+    points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
     Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
     """
@@ -283,8 +289,8 @@ class PosServiceAsyncStub(PosServiceStub):
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _aio.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]  # type: ignore[assignment]
-    """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
-    points; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
+    """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
+    points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
     Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
     """
@@ -324,8 +330,8 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_pb2.ReplayOfflineSalesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_pb2.ReplayOfflineSalesResponse, _abc.Awaitable[_order_pb2.ReplayOfflineSalesResponse]]:
-        """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon or
-        points; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
+        """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
+        points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
         Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
         """
