@@ -539,8 +539,12 @@ async def payable(shop: Shop) -> statement_pb2.CloseStatementRequest:
     )
     basket = shop.basket((name, 2))
     basket.lines[0].price_source, basket.lines[0].shelf_minor = order_pb2.PRICE_SOURCE_POS, 1_000
-    sale = shop.sale(basket, occurred_at=at(now - timedelta(days=9)))
-    order = (await shop.call(order_pb2_grpc.PosServiceStub, "Sell", sale, caller=shop.till)).order
+    sale = shop.sale(basket, occurred_at=at(now - timedelta(days=9))).sale
+    sold = order_pb2.ReplayOfflineSalesRequest(
+        store_id=STORE, sales=[order_pb2.OfflineSale(request_id=new_id(), sale=sale, charged_minor=[1_000])]
+    )
+    (verdict,) = (await shop.call(order_pb2_grpc.PosServiceStub, "ReplayOfflineSales", sold, caller=shop.till)).verdicts
+    order = verdict.order
 
     async def asked() -> str:
         request = supplier_pb2.ListSupplierOrdersRequest(

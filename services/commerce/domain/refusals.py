@@ -1,7 +1,7 @@
 """commerce's named refusals; the reasons are part of the contract.
 
 DomainError
-├── Invalid          SharesNotWhole, MoreThanAsked, CurrencyDiffers
+├── Invalid          SharesNotWhole, MoreThanAsked, CurrencyDiffers, OccurredOutOfRange
 ├── NotAllowed       PriceNotYours
 ├── Missing          UnknownOrder, UnknownLine, UnknownProduct, UnknownPrice, UnknownSupplier, UnknownSupplierOrder,
 │                    UnknownParcel, UnknownException, UnknownParty, UnknownStatement, UnknownStore
@@ -14,6 +14,7 @@ DomainError
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from services.runtime.errors import AlreadyExists, Conflict, Invalid, Missing, NotAllowed, Refused
 
@@ -39,6 +40,21 @@ class CurrencyDiffers(Invalid):
             f"the brand sells in {own}, not in {currency_code}",
             field="basket.currency_code",
             metadata={"currency_code": own},
+        )
+
+
+class OccurredOutOfRange(Invalid):
+    """An on-line call says that its sale happened at another time than about now."""
+
+    reason = "OCCURRED_OUT_OF_RANGE"
+
+    def __init__(self, *, earliest: datetime, latest: datetime) -> None:
+        """Tells the bounds, in business time."""
+        super().__init__(
+            f"an on-line sale happens between {earliest.isoformat()} and {latest.isoformat()}, in business time; leave"
+            " the time out for now, set the till's clock, or send what was sold earlier as an off-line sale",
+            field="occurred_at",
+            metadata={"earliest": earliest.isoformat(), "latest": latest.isoformat()},
         )
 
 

@@ -16,6 +16,7 @@ from services.commerce.domain.freezing import (
     points_as_tender,
     settle_payments,
 )
+from services.commerce.domain.moments import check_fact
 from services.commerce.domain.naming import order_id_of, request_key_of
 from services.commerce.domain.offline import (
     TILL_DISCOUNT,
@@ -94,7 +95,8 @@ async def record(shop: Shop, call: Call, offline: OfflineSale, once: Once[Record
     sale = offline.sale
     if sale.occurred_at is None:
         raise Invalid("an off-line sale tells when it happened", field="sale.occurred_at")
-    check_basket(call, sale.basket, occurred_at=sale.occurred_at)
+    check_basket(call, sale.basket)
+    check_fact(sale.occurred_at, now=call.now)
     for _ in range(MAX_ROUNDS):
         try:
             return await _record(shop, call, offline, once)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.commerce.domain.freezing import settle_payments
+from services.commerce.domain.moments import check_in_time, check_tellable
 from services.commerce.domain.naming import goods_fingerprint, order_id_of, request_key_of
 from services.commerce.domain.orders import (
     DEFAULT_PAYMENT_TTL_S,
@@ -63,7 +64,7 @@ class Placing:
 
 async def quote(shop: Shop, call: Call, basket: Basket, *, occurred_at: datetime | None) -> Priced:
     """Prices a basket and stores nothing."""
-    check_basket(call, basket, occurred_at=occurred_at)
+    check_call(call, basket, occurred_at=occurred_at)
 
     async def read(connection: Connection) -> Goods:
         return await goods_of(connection, call.tenant_id, basket, shop.open_stores)
@@ -72,10 +73,22 @@ async def quote(shop: Shop, call: Call, basket: Basket, *, occurred_at: datetime
     return await priced_basket(shop, call, basket, goods, occurred_at=occurred_at)
 
 
+def check_call(call: Call, basket: Basket, *, occurred_at: datetime | None) -> None:
+    """What is wrong with an on-line call, the first as well as a repeated one.
+
+    Raises what check_basket does, and OccurredOutOfRange for a time that is ahead or before the year 2000.
+    """
+    check_basket(call, basket)
+    if occurred_at is not None:
+        check_tellable(occurred_at, now=call.now)
+
+
 async def priced_basket(
     shop: Shop, call: Call, basket: Basket, goods: Goods, *, occurred_at: datetime | None
 ) -> Priced:
-    """The basket with every share frozen, for a caller who may be refused."""
+    """The basket with every share frozen, for a caller who may be refused: nothing was sold for this call before."""
+    if occurred_at is not None:
+        check_in_time(occurred_at, now=call.now)
     if not goods.store_is_open:
         await stores.check_with_identity(shop, call, basket.store_id, field="basket.store_id")
     check_goods(basket, goods)
@@ -95,9 +108,9 @@ async def priced_basket(
 async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -> bytes:
     """Places the order and holds everything for it; the encoded answer, the same for a repeated request.
 
-    Raises what the peers refuse, OutOfStock, TotalChanged, TooManyOpenOrders; then nothing is held.
+    Raises what the peers refuse, OccurredOutOfRange, OutOfStock, TotalChanged, TooManyOpenOrders; then nothing is held.
     """
-    check_basket(call, placing.basket, occurred_at=placing.occurred_at)
+    check_call(call, placing.basket, occurred_at=placing.occurred_at)
     return await in_rounds(shop, once, lambda: _place(shop, call, placing, once))
 
 

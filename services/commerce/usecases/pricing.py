@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from services.commerce.domain.catalogue import Product, shelf_price
@@ -43,10 +43,6 @@ NOBODY: Final = MemberId("")
 POS_SCOPE: Final = "commerce.pos.sell"
 MAX_LINE_MINOR: Final = 1_000_000_000_000
 """As in the contract: what a till may send as a line's price."""
-MAX_AHEAD: Final = timedelta(days=1)
-"""A till's clock runs ahead, and a test clock stands still while its day goes on; more than this is a mistake."""
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""A till that lost its clock says 1970 or less; ids and statements go by the time of a sale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +118,8 @@ class Priced:
         return self.net_minor - self.tender.value_minor
 
 
-def check_basket(call: Call, basket: Basket, *, occurred_at: datetime | None) -> None:
-    """Raises Invalid for a line id that stands twice or a time that cannot be, PriceNotYours for a price not theirs."""
+def check_basket(call: Call, basket: Basket) -> None:
+    """Raises Invalid for a line id that stands twice, PriceNotYours for a price that is not the caller's to set."""
     call.actor.check_store(basket.store_id)
     seen: set[str] = set()
     for at, line in enumerate(basket.lines):
@@ -132,10 +128,6 @@ def check_basket(call: Call, basket: Basket, *, occurred_at: datetime | None) ->
         seen.add(line.line_id)
     if any(line.price_source is PriceSource.POS for line in basket.lines) and POS_SCOPE not in call.actor.scopes:
         raise PriceNotYours
-    if occurred_at is not None and occurred_at > call.now + MAX_AHEAD:
-        raise Invalid("more than a day ahead of the business time", field="occurred_at")
-    if occurred_at is not None and occurred_at < EARLIEST:
-        raise Invalid("before the year 2000: is the till's clock set?", field="occurred_at")
 
 
 async def goods_of(connection: Connection, tenant_id: str, basket: Basket, open_stores: OpenStores) -> Goods:

@@ -9,6 +9,7 @@ from services.commerce.domain import refunds as refund_rules
 from services.commerce.domain import stock as stock_rules
 from services.commerce.domain import suppliers as supplier_rules
 from services.commerce.domain.events import Event, LineRefunded, SupplierOrderChanged
+from services.commerce.domain.moments import MAX_AHEAD
 from services.commerce.domain.orders import Order, OrderEvent, OrderState
 from services.commerce.domain.refunds import Refund, UnitsToRefund
 from services.commerce.domain.splits import refund_entries
@@ -16,7 +17,6 @@ from services.commerce.domain.suppliers import SETTLED_STATES, SupplierOrder
 from services.commerce.store import orders, settlement, stock, suppliers
 from services.commerce.usecases import booking
 from services.commerce.usecases.placing import check_own_store
-from services.commerce.usecases.pricing import MAX_AHEAD
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection

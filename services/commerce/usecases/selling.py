@@ -19,7 +19,7 @@ from services.commerce.store import orders
 from services.commerce.store.orders import Attempt, KnownSale
 from services.commerce.usecases import booking, placing, saga
 from services.commerce.usecases.placing import Placed
-from services.commerce.usecases.pricing import NO_GOODS, Basket, Goods, Priced, buyer_of, check_basket, goods_of
+from services.commerce.usecases.pricing import NO_GOODS, Basket, Goods, Priced, buyer_of, goods_of
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
@@ -46,9 +46,10 @@ class TillSale:
 async def sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> bytes:
     """Makes the sale; the encoded answer, the same for a repeated call and for the same sale under another request id.
 
-    Raises what the peers refuse, OutOfStock, PaymentMismatch, SaleNumberReused; then nothing is held or sold.
+    Raises what the peers refuse, OccurredOutOfRange, OutOfStock, PaymentMismatch, SaleNumberReused; then nothing is
+    held or sold.
     """
-    check_basket(call, sale.basket, occurred_at=sale.occurred_at)
+    placing.check_call(call, sale.basket, occurred_at=sale.occurred_at)
     return await placing.in_rounds(shop, once, lambda: _sell(shop, call, sale, once))
 
 

@@ -186,7 +186,24 @@ async def test_a_till_whose_clock_is_at_its_start_keeps_nobody_waiting(brand: Br
     assert await brand.on_hand("TEA") == (8, 0)
     with pytest.raises(Invalid) as refused:
         await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 500)), at=datetime(year, 12, 31, tzinfo=UTC)))
-    assert [field for field, _ in refused.value.violations] == ["occurred_at"]
+    assert (refused.value.reason, refused.value.violations[0][0]) == ("OCCURRED_OUT_OF_RANGE", "occurred_at")
+    await brand.audited()
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        pytest.param(NOON - timedelta(days=3000), "", id="years ago"),
+        pytest.param(NOON + timedelta(days=1), "", id="a day ahead"),
+        pytest.param(NOON + timedelta(days=1, microseconds=1), "INVALID_FIELD", id="more than a day ahead"),
+    ],
+)
+async def test_a_fact_has_bounds_of_its_own(brand: Brand, at: datetime, reason: str) -> None:
+    """It may be told weeks later, and the clock of a till without a link is nobody's to set."""
+    sale = offline(brand, brand.basket(line("1", "TEA", 1, 500)), [500])
+    sale.sale.occurred_at.FromDatetime(at)
+    (verdict,) = await replay(brand, sale)
+    assert verdict.refusal_reason == reason
     await brand.audited()
 
 

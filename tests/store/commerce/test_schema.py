@@ -21,6 +21,7 @@ from services.runtime.settings import Settings
 from siyu.commerce.v1 import order_pb2, statement_pb2, supplier_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, Databases, line, with_supplier
+from tests.store.commerce.test_offline import replay
 from tests.store.commerce.test_suppliers import accept, deliver, ship
 
 
@@ -200,7 +201,9 @@ async def test_a_tenants_clock_is_followed(brand: Brand) -> None:
 async def with_a_statement(brand: Brand) -> None:
     """A second order that is delivered, closed and on a statement; the first stays as it is."""
     basket = brand.basket(line("1", "ROSE", 1, 1000))
-    order = (await brand.sell(brand.sale(basket, at=NOON - timedelta(days=9)))).order
+    sale = brand.sale(basket, at=NOON - timedelta(days=9))
+    (verdict,) = await replay(brand, order_pb2.OfflineSale(request_id=new_id(), sale=sale, charged_minor=[1000]))
+    order = verdict.order
     await brand.fulfil()
     (theirs,) = [each for each in await brand.supplier_orders() if each.order_id == order.order_id]
     await accept(brand, theirs, {})

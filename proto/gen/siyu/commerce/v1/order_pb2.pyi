@@ -502,7 +502,7 @@ class QuoteOrderRequest(_message.Message):
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When, in business time; absent: now. Not before the year 2000, and at most a day ahead of the business time."""
+        """When, in business time; absent: now. From two days before the business time to ten minutes after it."""
 
     def __init__(
         self,
@@ -585,7 +585,7 @@ class PlaceOrderRequest(_message.Message):
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When, in business time; absent: now. Not before the year 2000, and at most a day ahead of the business time."""
+        """When, in business time; absent: now. From two days before the business time to ten minutes after it."""
 
     def __init__(
         self,
@@ -1125,8 +1125,8 @@ class Sale(_message.Message):
     """The till's number of the sale, unique per till."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When, in business time; absent: now. Needed for off-line sales. Not before the year 2000, and at most a day ahead of
-        the business time.
+        """When, in business time; absent: now. On-line from two days before the business time to ten minutes after it. Needed
+        for off-line sales: there not before the year 2000, and at most a day ahead of the business time.
         """
 
     @_builtins.property

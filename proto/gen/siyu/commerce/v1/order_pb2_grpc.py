@@ -87,7 +87,8 @@ class OrderServiceServicer:
         Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
         STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
         (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
-        commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
+        commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
+        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,7 +103,8 @@ class OrderServiceServicer:
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
         wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
         STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
-        (INVALID_ARGUMENT, metadata `currency_code`).
+        (INVALID_ARGUMENT, metadata `currency_code`); OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`,
+        `latest`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

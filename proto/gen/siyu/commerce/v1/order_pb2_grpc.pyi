@@ -39,7 +39,8 @@ class OrderServiceStub:
     Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
     STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
     (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
-    commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
+    commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
+    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
     """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -50,7 +51,8 @@ class OrderServiceStub:
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
     wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
     STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
-    (INVALID_ARGUMENT, metadata `currency_code`).
+    (INVALID_ARGUMENT, metadata `currency_code`); OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`,
+    `latest`).
     """
     PayOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -94,7 +96,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
     STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
     (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
-    commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
+    commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
+    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
     """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -105,7 +108,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
     wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
     STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
-    (INVALID_ARGUMENT, metadata `currency_code`).
+    (INVALID_ARGUMENT, metadata `currency_code`); OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`,
+    `latest`).
     """
     PayOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]  # type: ignore[assignment]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -152,7 +156,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         Refusals: PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
         STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
         (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
-        commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's).
+        commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
+        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
         """
 
     @_abc_1.abstractmethod
@@ -169,7 +174,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
         wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
         STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
-        (INVALID_ARGUMENT, metadata `currency_code`).
+        (INVALID_ARGUMENT, metadata `currency_code`); OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`,
+        `latest`).
         """
 
     @_abc_1.abstractmethod
