@@ -298,6 +298,13 @@ orders = Table(
     Index("orders_to_close", "tenant_id", "closes_at", postgresql_where=text("(state = ANY (ARRAY[2, 4]))")),
     Index("orders_waiting", "expires_at", postgresql_where=text("(state = 1)")),
     Index(
+        "orders_waiting_of_guests",
+        "tenant_id",
+        "client_id",
+        "store_id",
+        postgresql_where=text("((state = 1) AND (member_id IS NULL) AND (till_id = ''::text))"),
+    ),
+    Index(
         "orders_waiting_of_member",
         "tenant_id",
         "member_id",

@@ -8,7 +8,8 @@ DomainError
 ├── AlreadyExists    SaleNumberReused
 ├── Conflict         SaleRace
 └── Refused          StoreInactive, OutOfStock, TotalChanged, PaymentMismatch, StockBelowReserved, UnitsAlreadyRefunded,
-                     OrderNotPayable, OrderNotCancellable, OrderNotPaid, OrderGivenUp,
+                     OrderNotPayable, OrderNotCancellable, OrderNotPaid, OrderGivenUp, TooManyOpenOrders,
+                     TooManyOpenGuestOrders,
                      SupplierOrderNotOpen, SupplierOrderNotAccepted, TooManyUnits, ExceptionResolved,
                      PeriodNotOver, PeriodClosed, PayoutNotDue, PayoutNotPaid
 """
@@ -253,6 +254,21 @@ class TooManyOpenOrders(Refused):
             f"the member has {most} orders that wait for payment; pay or cancel one",
             subject="orders/open",
             metadata={"limit": str(most)},
+        )
+
+
+class TooManyOpenGuestOrders(Refused):
+    """The client has as many unpaid orders without a member in the store as one client may have."""
+
+    reason = "TOO_MANY_OPEN_GUEST_ORDERS"
+
+    def __init__(self, *, store_id: str, most: int) -> None:
+        """Names the store, and tells the limit."""
+        super().__init__(
+            f"{most} orders without a member, placed by this client in store {store_id!r}, wait for payment; pay or"
+            " cancel one, or say who buys",
+            subject=f"store/{store_id}/orders/open",
+            metadata={"limit": str(most), "store_id": store_id},
         )
 
 

@@ -15,7 +15,14 @@ from services.commerce.domain.orders import (
     OrderState,
     Payment,
 )
-from services.commerce.domain.refusals import OrderGivenUp, SaleRace, TooManyOpenOrders, TotalChanged, UnknownOrder
+from services.commerce.domain.refusals import (
+    OrderGivenUp,
+    SaleRace,
+    TooManyOpenGuestOrders,
+    TooManyOpenOrders,
+    TotalChanged,
+    UnknownOrder,
+)
 from services.commerce.domain.saga import Step, StepEvent, StepState, advance
 from services.commerce.store import orders, requests, steps
 from services.commerce.store.orders import Attempt, KnownSale, Stored
@@ -108,7 +115,8 @@ async def priced_basket(
 async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -> bytes:
     """Places the order and holds everything for it; the encoded answer, the same for a repeated request.
 
-    Raises what the peers refuse, OccurredOutOfRange, OutOfStock, TotalChanged, TooManyOpenOrders; then nothing is held.
+    Raises what the peers refuse, OccurredOutOfRange, OutOfStock, TotalChanged, TooManyOpenOrders,
+    TooManyOpenGuestOrders; then nothing is held.
     """
     check_call(call, placing.basket, occurred_at=placing.occurred_at)
     return await in_rounds(shop, once, lambda: _place(shop, call, placing, once))
@@ -231,12 +239,18 @@ async def answered_or_undone(
 
 
 async def _check_open_orders(connection: Connection, shop: Shop, call: Call, order: Order) -> None:
-    """Raises TooManyOpenOrders: one member must not reserve the whole shop. A guest's orders are the channel's."""
-    if not order.member_id:
+    """Raises TooManyOpenOrders or TooManyOpenGuestOrders: nobody must reserve the whole shop, named or not."""
+    if order.member_id:
+        most = shop.max_open_orders
+        if await orders.open_of_member(connection, call.tenant_id, order.member_id, most=most) >= most:
+            raise TooManyOpenOrders(most=most)
         return
-    most = shop.max_open_orders
-    if await orders.open_of_member(connection, call.tenant_id, order.member_id, most=most) >= most:
-        raise TooManyOpenOrders(most=most)
+    most, store_id = shop.max_open_guest_orders, order.store_id
+    number = await orders.open_of_guests(
+        connection, call.tenant_id, client_id=call.client_id, store_id=store_id, most=most
+    )
+    if number >= most:
+        raise TooManyOpenGuestOrders(store_id=store_id, most=most)
 
 
 async def pay(shop: Shop, call: Call, order_id: OrderId, payments: Sequence[Payment], once: Once[Order]) -> bytes:

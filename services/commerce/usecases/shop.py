@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.commerce.domain.events import Event
+from services.commerce.domain.orders import MAX_OPEN_GUEST_ORDERS
 from services.commerce.domain.refusals import CurrencyDiffers
 from services.commerce.store.stores import OpenStores
 from services.commerce.usecases.peers import Peers
@@ -21,7 +22,8 @@ SERVICE = "commerce"
 class Shop:
     """commerce at work. `clock` is machine time; business time comes with the call.
 
-    `max_open_orders` is how many placed orders of one member may wait for payment at a time.
+    `max_open_orders` is how many placed orders of one member may wait for payment at a time, `max_open_guest_orders` of
+    one client in one store without a member.
     """
 
     database: Database
@@ -29,6 +31,7 @@ class Shop:
     peers: Peers
     tenants: Tenants
     max_open_orders: int = MAX_OPEN_ORDERS
+    max_open_guest_orders: int = MAX_OPEN_GUEST_ORDERS
     clock: Clock = field(default_factory=SystemClock)
     open_stores: OpenStores = field(default_factory=OpenStores)
 

@@ -101,6 +101,45 @@ async def test_one_member_cannot_reserve_the_whole_shop(brand: Brand) -> None:
     await brand.audited()
 
 
+async def test_one_client_cannot_reserve_the_whole_shop_for_guests(brand: Brand) -> None:
+    """So many unpaid orders of nobody in particular in a store, however parallel; a till's sales go on beside them."""
+    brand.shop = replace(brand.shop, max_open_guest_orders=3)
+    brand.peers.stores.put("S2")
+    guest = brand.basket(line("1", "TEA", 1, 500), member=False)
+    # a till whose call died: its sale is placed, waits for the repeated call, and is not the guests'
+    brand.peers.offers.coupons["TEN"] = (new_id(), 10)
+    brand.peers.link.lose.append("offers.hold")
+    died = brand.sale(brand.basket(line("1", "TEA", 1, 500), member=False, codes=["TEN"]))
+    with pytest.raises(Unavailable):
+        await brand.sell(died, request_id="died")
+    outcomes = await asyncio.gather(*(brand.place(guest) for _ in range(8)), return_exceptions=True)
+    made = [outcome.order for outcome in outcomes if isinstance(outcome, order_pb2.PlaceOrderResponse)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert {(each.reason, each.metadata["limit"], each.metadata["store_id"]) for each in refused} == {
+        ("TOO_MANY_OPEN_GUEST_ORDERS", "3", "S1")
+    }
+    assert (len(made), len(refused), await brand.on_hand("TEA")) == (3, 5, (10, 4))
+    # the till sells, with and without a hold; a member, another client and another store are not refused for it
+    await brand.sell(brand.sale(guest))
+    await brand.sell(died, request_id="died")
+    await brand.place(brand.basket(line("1", "TEA", 1, 500)))
+    request = order_pb2.PlaceOrderRequest(request_id=new_id(), basket=guest)
+    await brand.orders.place_order(request, brand.call(client="till-2"))
+    elsewhere = brand.basket(line("1", "GIFT", 1, 500), member=False)
+    elsewhere.store_id = "S2"
+    request = order_pb2.PlaceOrderRequest(request_id=new_id(), basket=elsewhere)
+    await brand.orders.place_order(request, brand.call(client="till-1", store="", kind=ActorKind.BACKEND))
+    # who pays or cancels one may place another; who was refused is told so again
+    await brand.pay(made[0].order_id)
+    await brand.cancel(made[1].order_id)
+    for _ in range(2):
+        await brand.place(guest)
+    for _ in range(2):
+        with pytest.raises(Refused, match="without a member"):
+            await brand.place(guest, request_id="refused")
+    await brand.audited()
+
+
 async def test_a_basket_in_another_currency_is_refused(brand: Brand) -> None:
     basket = brand.basket(line("1", "TEA", 1, 500))
     basket.currency_code = "JPY"

@@ -49,10 +49,11 @@ class OrderServiceStub:
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
-    STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
-    (INVALID_ARGUMENT, metadata `currency_code`); OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`,
-    `latest`).
+    wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 100, `store_id`) where that many
+    orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
+    MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
+    QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
+    OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
     """
     PayOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -106,10 +107,11 @@ class OrderServiceAsyncStub(OrderServiceStub):
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-    wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
-    STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
-    (INVALID_ARGUMENT, metadata `currency_code`); OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`,
-    `latest`).
+    wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 100, `store_id`) where that many
+    orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
+    MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
+    QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
+    OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
     """
     PayOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]  # type: ignore[assignment]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -172,10 +174,11 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
         COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-        wait for payment; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND, MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and
-        STORE_INACTIVE (FAILED_PRECONDITION) as with QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS
-        (INVALID_ARGUMENT, metadata `currency_code`); OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`,
-        `latest`).
+        wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 100, `store_id`) where that many
+        orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
+        MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
+        QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
+        OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
         """
 
     @_abc_1.abstractmethod
