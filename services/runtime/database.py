@@ -148,8 +148,7 @@ def is_gone(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     lost = (OSError, EOFError, TimeoutError, DisconnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-    # an argument that the driver can't encode is an InterfaceError too, and stays wrong however long one waits
-    return any(isinstance(candidate, lost) and not isinstance(candidate, ValueError) for candidate in _chain(error))
+    return any(isinstance(candidate, lost) for candidate in _chain(error))
 
 
 def _chain(error: BaseException) -> list[BaseException]:
