@@ -19,7 +19,7 @@ from services.commerce.domain.orders import (
 from services.commerce.domain.refunds import Refund
 from services.commerce.domain.refusals import SaleRace
 from services.commerce.store.arrays import as_text
-from services.commerce.tables import ORDERS_KEY, ORDERS_OF_REQUEST, ORDERS_TILL_SALE
+from services.commerce.tables.orders import ORDERS_KEY, ORDERS_OF_REQUEST, ORDERS_TILL_SALE
 from services.runtime.database import Connection, constraint_of, raw
 from services.runtime.ids import MemberId, OrderId, StoreId
 

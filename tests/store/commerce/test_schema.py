@@ -1,8 +1,9 @@
-"""The migrated schema: what tables.py says, who may do what; and an audit that each shifted cent turns red."""
+"""The migrated schema: what tables/ says, who may do what; and an audit that each shifted cent turns red."""
 
 import importlib
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -11,9 +12,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.exc import ProgrammingError
 
-from services.commerce import tables
 from services.commerce.consumer import MembersHandler
 from services.commerce.store import audit
+from services.commerce.tables import whole
 from services.runtime.database import EVERY_TENANT, Connection, raw
 from services.runtime.events import Event
 from services.runtime.ids import MemberId, new_id
@@ -25,11 +26,22 @@ from tests.store.commerce.test_offline import replay
 from tests.store.commerce.test_suppliers import accept, deliver, ship
 
 
+RUNTIME_TABLES = {
+    "alembic_version",
+    "cursors",
+    "leases",
+    "log",
+    "log_heads",
+    "outbox",
+    "tenants",
+}
+
+
 @pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
 async def test_tables_are_what_the_migrations_made(databases: Databases) -> None:
     async def differences(connection: Connection) -> list[object]:
         def compare(sync: SyncConnection) -> list[object]:
-            ours = set(tables.metadata.tables)
+            ours = set(whole.SCHEMA.tables)
             context = MigrationContext.configure(
                 sync,
                 opts={
@@ -37,11 +49,26 @@ async def test_tables_are_what_the_migrations_made(databases: Databases) -> None
                     "include_name": lambda name, kind, _parents: kind != "table" or name in ours,
                 },
             )
-            return list(compare_metadata(context, tables.metadata))
+            return list(compare_metadata(context, whole.SCHEMA))
 
         return await connection.run_sync(compare)
 
     assert await databases.system.read(EVERY_TENANT, differences) == []
+
+
+async def test_no_table_of_ours_is_left_out(databases: Databases) -> None:
+    """What the migrations made beside the runtime's own tables is in a room, and every room is in the whole."""
+
+    async def made(connection: Connection) -> set[str]:
+        rows = await raw(connection).fetch("""
+            SELECT c.relname FROM pg_class c
+            WHERE c.relnamespace = 'commerce'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        """)
+        return {row["relname"] for row in rows}
+
+    assert await databases.system.read(EVERY_TENANT, made) - set(whole.SCHEMA.tables) == RUNTIME_TABLES
+    rooms = {each.stem for each in Path(whole.__file__).parent.glob("*.py")} - {"__init__", "columns", "whole"}
+    assert {room.__name__.rpartition(".")[2] for room in whole.ROOMS} == rooms
 
 
 async def test_every_table_of_a_tenant_is_guarded(databases: Databases) -> None:
@@ -63,7 +90,7 @@ async def test_every_table_of_a_tenant_is_guarded(databases: Databases) -> None:
     }
 
 
-@pytest.mark.parametrize("table", tables.LEDGERS)
+@pytest.mark.parametrize("table", whole.LEDGERS)
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET tenant_id = tenant_id"])
 async def test_a_ledger_is_only_added_to(brand: Brand, table: str, statement: str) -> None:
     async def work(connection: Connection) -> None:
