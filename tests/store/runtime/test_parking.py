@@ -207,6 +207,14 @@ async def test_when_the_handler_is_mended_all_drains_once_and_in_order(stage: St
 async def test_a_second_poison_event_behind_the_first_stops_the_drain_where_it_is(stage: Stage) -> None:
     bug = Bug(stage.ill, aggregates={POISON, ORDERS[9]})
     await stage.told(stage.ill, event(POISON, 1), *(event(name, 1) for name in ORDERS[1:20]))
+    with capture_logs() as logs:
+        await _drained_at_last(stage, bug)
+    blamed = {entry["aggregate_id"] for entry in logs if entry["event"] == "a parked event can't be handled yet"}
+    assert blamed == {POISON, ORDERS[9]}, "those that failed with one of them are tried alone, and not blamed"
+    assert await stage.order_of(stage.ill) == [f"{name}/1" for name in ORDERS[:20]]
+
+
+async def _drained_at_last(stage: Stage, bug: Bug) -> None:
     async with running(stage.consumer(bug)):
         await until(lambda: postponed(stage))
         bug.aggregates.remove(POISON)
@@ -220,7 +228,6 @@ async def test_a_second_poison_event_behind_the_first_stops_the_drain_where_it_i
         bug.mend()
         await stage.hasten()
         await until(stage.none_parked)
-    assert await stage.order_of(stage.ill) == [f"{name}/1" for name in ORDERS[:20]]
 
 
 async def test_two_processes_race_for_what_is_parked_and_make_each_effect_once(stage: Stage) -> None:
@@ -287,6 +294,39 @@ async def test_a_process_that_dies_while_it_drains_neither_loses_nor_doubles(sta
     async with running(stage.consumer(bug)):
         await until(stage.none_parked)
     assert await stage.order_of(stage.ill) == [f"{name}/1" for name in ORDERS[:4]]
+
+
+async def test_an_effect_stands_only_if_its_event_has_left_the_shelf(stage: Stage) -> None:
+    """A drain whose commit fails at the last moment, after the handler is done, has done nothing."""
+    bug = Bug(stage.ill)
+    await stage.told(stage.ill, event(POISON, 1), event(ORDERS[1], 1))
+    async with running(stage.consumer(bug)):
+        await until(lambda: postponed(stage))
+    bug.mend()
+    await stage.hasten()
+    admin = await asyncpg.connect(stage.settings.admin_dsn())
+    try:
+        await admin.execute(
+            f"CREATE FUNCTION {CONSUMER}.stays() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'stays'; END $$"
+        )
+        await admin.execute(
+            f"CREATE CONSTRAINT TRIGGER stays AFTER DELETE ON {CONSUMER}.parked_events"
+            f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {CONSUMER}.stays()"
+        )
+        async with running(stage.consumer(bug)):
+
+            async def failed_again() -> bool:
+                return (await stage.parked())[0][2] > 1
+
+            await until(failed_again)
+            assert await stage.order_of(stage.ill) == []
+            await admin.execute(f"DROP FUNCTION {CONSUMER}.stays() CASCADE")
+            await until(stage.none_parked)
+    finally:
+        await admin.execute(f"DROP FUNCTION IF EXISTS {CONSUMER}.stays() CASCADE")
+        await admin.close()
+    assert await stage.order_of(stage.ill) == [f"{POISON}/1", f"{ORDERS[1]}/1"]
 
 
 async def test_what_cannot_be_parked_is_not_passed_over(stage: Stage) -> None:
@@ -387,7 +427,7 @@ async def test_what_is_told_names_the_event_and_quotes_nothing_of_it(stage: Stag
 async def test_a_broken_constraint_and_a_number_too_large_are_bugs_and_not_outages(stage: Stage) -> None:
     statements = {
         ORDERS[0]: ("UPDATE effects SET times = $1", 1000, "CheckViolationError effects_bounded"),
-        # the driver refuses it, as it refuses to work on a connection that is gone
+        # the driver refuses it before the database sees it
         ORDERS[1]: ("UPDATE effects SET times = $1", 2**40, "DataError"),
     }
 
