@@ -25,14 +25,17 @@ from tests.store.commerce.conftest import CARD, NOON, Brand, Databases, line, wi
 from tests.store.commerce.test_offline import replay
 from tests.store.commerce.test_suppliers import accept, deliver, ship
 
-
 RUNTIME_TABLES = {
     "alembic_version",
     "cursors",
     "leases",
     "log",
     "log_heads",
+    "log_readers",
     "outbox",
+    "parked_events",
+    "relay_horizon",
+    "requests",
     "tenants",
 }
 
