@@ -11,7 +11,7 @@ import structlog
 from services.commerce.consumer import FulfilmentHandler, MembersHandler
 from services.commerce.convert import events, peers
 from services.commerce.servicer import catalogue, orders, pos, statements, stock, suppliers
-from services.commerce.store import audit as audit_store
+from services.commerce.store.audit import books
 from services.commerce.usecases import saga, sweeping
 from services.commerce.usecases.shop import SERVICE, Shop
 from services.runtime import audit, log
@@ -47,7 +47,7 @@ async def start_api(context: Context) -> Started:
         (suppliers.SUPPLIER_SERVICE, suppliers.SupplierServicer(shop=shop)),
         (suppliers.SETTLEMENT_SERVICE, suppliers.SettlementServicer(shop=shop)),
         (statements.SERVICE, statements.StatementServicer(shop=shop)),
-        (audit.SERVICE, audit.AuditServicer(desk=audit.AuditDesk(database=system, books=audit_store))),
+        (audit.SERVICE, audit.AuditServicer(desk=audit.AuditDesk(database=system, books=books))),
         (FEED, Feed(system, partitions)),
     )
     context.server.mount([Mounted(descriptor=descriptor, servicer=servicer) for descriptor, servicer in served])

@@ -16,7 +16,7 @@ from services.commerce.servicer.pos import PosServicer
 from services.commerce.servicer.statements import StatementServicer
 from services.commerce.servicer.stock import StockServicer
 from services.commerce.servicer.suppliers import SettlementServicer, SupplierServicer
-from services.commerce.store import audit as audit_store
+from services.commerce.store.audit import books
 from services.commerce.usecases import saga, sweeping
 from services.commerce.usecases.shop import Shop
 from services.console.stack.postgres import drop_database, ensure_database
@@ -298,7 +298,7 @@ class Brand:
         return reply
 
     async def audit(self) -> audit_pb2.AuditResponse:
-        desk = AuditServicer(desk=AuditDesk(books=audit_store, database=self.databases.system))
+        desk = AuditServicer(desk=AuditDesk(books=books, database=self.databases.system))
         return await desk.audit(audit_pb2.AuditRequest(), self.office())
 
     async def sweep(self) -> sweeping.Swept:

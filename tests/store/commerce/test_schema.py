@@ -13,8 +13,9 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.exc import ProgrammingError
 
 from services.commerce.consumer import MembersHandler
-from services.commerce.store import audit
+from services.commerce.store.audit import books, orders, settlement, statements, stock, suppliers
 from services.commerce.tables import whole
+from services.runtime.audit import AuditDesk
 from services.runtime.database import EVERY_TENANT, Connection, raw
 from services.runtime.events import Event
 from services.runtime.ids import MemberId, new_id
@@ -366,9 +367,14 @@ async def test_the_audit_turns_red(brand: Brand, statement: str, checks: Sequenc
 
 
 async def test_a_prefix_that_names_nothing_is_cheap(brand: Brand) -> None:
-    from services.commerce.store import audit as audit_store
-    from services.runtime.audit import AuditDesk
-
-    audited = await AuditDesk(books=audit_store, database=brand.databases.system).audit(brand.office(), prefix="-")
+    audited = await AuditDesk(books=books, database=brand.databases.system).audit(brand.office(), prefix="-")
     assert (audited.findings, audited.figures) == ((), {})
-    assert all(name.startswith("commerce.") for name in audit.CHECKS)
+    assert all(name.startswith("commerce.") for name in books.CHECKS)
+
+
+def test_every_check_of_every_room_is_made() -> None:
+    rooms = (orders, settlement, statements, stock, suppliers)
+    assert {each.stem for each in Path(books.__file__).parent.glob("*.py")} - {"__init__", "books", "figures"} == {
+        room.__name__.rpartition(".")[2] for room in rooms
+    }
+    assert sum(len(room.CHECKS) for room in rooms) == len(books.CHECKS)
