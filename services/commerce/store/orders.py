@@ -16,7 +16,6 @@ from services.commerce.domain.orders import (
     PriceSource,
     Tender,
 )
-from services.commerce.domain.refunds import Refund
 from services.commerce.domain.refusals import SaleRace
 from services.commerce.store.arrays import as_text
 from services.commerce.tables.orders import ORDERS_KEY, ORDERS_OF_REQUEST, ORDERS_TILL_SALE
@@ -72,53 +71,6 @@ _FIND = f"""
     WHERE o.tenant_id = $1::uuid AND o.order_id = ANY($2::uuid[])
 """
 _LOCK = f"{_FIND} ORDER BY o.order_id FOR NO KEY UPDATE"
-# one member's placings wait for each other, so that each counts those before it; members never wait for one another
-_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('open orders ' || $1 || $2, 0))"
-# nor do clients, or stores
-_GUESTS_ALONE = """
-    SELECT pg_advisory_xact_lock(hashtextextended('open guest orders ' || $1 || ' ' || $2 || ' ' || $3, 0))
-"""
-# no more than can matter are counted, one by one along the index of those that wait
-_OPEN_OF_MEMBER = """
-    SELECT count(*)
-    FROM (
-        SELECT 1
-        FROM orders AS o
-        WHERE o.tenant_id = $1::uuid AND o.member_id = $2::uuid AND o.state = 1
-        LIMIT $3
-    ) AS w
-"""
-# a till's own sale is paid in the same call: neither does it wait here, nor is it counted
-_OPEN_OF_GUESTS = """
-    SELECT count(*)
-    FROM (
-        SELECT 1
-        FROM orders AS o
-        WHERE o.tenant_id = $1::uuid AND o.client_id = $2 AND o.store_id = $3 AND o.state = 1 AND o.member_id IS NULL
-          AND o.till_id = ''
-        LIMIT $4
-    ) AS w
-"""
-# ways to know a sale again: the order that its request claims or makes, and the till's own number
-_FIND_SALE = """
-    SELECT o.order_id::text, o.fingerprint, o.goods, o.state, true AS own
-    FROM orders AS o
-    WHERE o.tenant_id = $1::uuid AND o.request_key = $6::uuid
-    UNION ALL
-    SELECT o.order_id::text, o.fingerprint, o.goods, o.state, true
-    FROM orders AS o
-    WHERE o.tenant_id = $1::uuid AND o.order_id = $2::uuid AND o.request_key IS DISTINCT FROM $6::uuid
-    UNION ALL
-    SELECT o.order_id::text, o.fingerprint, o.goods, o.state, false
-    FROM orders AS o
-    WHERE o.tenant_id = $1::uuid AND o.store_id = $3 AND o.till_id = $4 AND o.sale_number = $5
-      AND o.till_id <> '' AND o.state <> 6 AND o.order_id <> $2::uuid AND o.request_key IS DISTINCT FROM $6::uuid
-"""
-_IS_UNDER_WAY = """
-    SELECT true
-    FROM orders AS o
-    WHERE o.tenant_id = $1::uuid AND o.request_key = $2::uuid AND o.state = 1 AND o.fingerprint = $3
-"""
 _LINES = """
     SELECT l.order_id::text, l.line_no, l.line_id, l.sku, l.category, l.quantity, l.price_source, l.shelf_minor,
            l.discounts_minor, l.net_minor, l.points_tender_minor, l.burnt_points, l.tenders_minor, l.supplier_id,
@@ -165,36 +117,6 @@ _SET_STATE = """
     SET state = $3, version = $4
     WHERE tenant_id = $1::uuid AND order_id = $2::uuid
 """
-_REFUND = """
-    WITH refund AS (
-        INSERT INTO refunds (tenant_id, order_id, refund_no, refund_id, amount_minor, tenders_minor, returned_points,
-                             whole_order, reason, occurred_at)
-        VALUES ($1::uuid, $2::uuid, $3, $4::uuid, $5, $6::bigint[], $7, $8, $9, $10)
-    ), refunded AS (
-        INSERT INTO refund_lines (tenant_id, order_id, refund_no, line_no, quantity, refunded_before, amount_minor,
-                                  points_tender_minor, returned_points, discounts_minor, tenders_minor, restock)
-        SELECT $1::uuid, $2::uuid, $3, r.line_no, r.quantity, r.refunded_before, r.amount_minor,
-               r.points_tender_minor, r.returned_points, r.discounts::bigint[], r.tenders::bigint[], r.restock
-        FROM unnest($11::smallint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
-                    $17::text[], $18::text[], $19::boolean[])
-             AS r(line_no, quantity, refunded_before, amount_minor, points_tender_minor, returned_points, discounts,
-                  tenders, restock)
-    ), lines AS (
-        UPDATE order_lines AS l
-        SET refunded_quantity = l.refunded_quantity + r.quantity, refunded_minor = l.refunded_minor + r.amount_minor
-        FROM unnest($11::smallint[], $12::bigint[], $14::bigint[]) AS r(line_no, quantity, amount_minor)
-        WHERE l.tenant_id = $1::uuid AND l.order_id = $2::uuid AND l.line_no = r.line_no
-    ), payments AS (
-        UPDATE order_payments AS p
-        SET refunded_minor = p.refunded_minor + t.amount_minor
-        FROM unnest($6::bigint[]) WITH ORDINALITY AS t(amount_minor, payment_no)
-        WHERE p.tenant_id = $1::uuid AND p.order_id = $2::uuid AND p.payment_no = t.payment_no - 1
-    )
-    UPDATE orders
-    SET state = $20, version = $21, refunded_minor = refunded_minor + $5, refund_count = $3,
-        event_xid = pg_current_xact_id()
-    WHERE tenant_id = $1::uuid AND order_id = $2::uuid
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,38 +141,6 @@ class Stored:
     order: Order
     attempt: Attempt
     refusal: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownSale:
-    """An order that stands for the same request (`own`) or under the same sale number."""
-
-    order_id: OrderId
-    fingerprint: bytes
-    goods: bytes
-    state: OrderState
-    own: bool
-
-
-async def open_of_member(connection: Connection, tenant_id: str, member_id: MemberId, *, most: int) -> int:
-    """How many of the member's orders wait for payment, counted up to `most`; no other can come until the commit."""
-    driver = raw(connection)
-    await driver.execute(_ALONE, tenant_id, member_id)
-    number: int = await driver.fetchval(_OPEN_OF_MEMBER, tenant_id, member_id, most)
-    return number
-
-
-async def open_of_guests(
-    connection: Connection, tenant_id: str, *, client_id: str, store_id: StoreId, most: int
-) -> int:
-    """How many orders without a member that the client placed in the store wait for payment, counted up to `most`.
-
-    No other can come until the commit.
-    """
-    driver = raw(connection)
-    await driver.execute(_GUESTS_ALONE, tenant_id, client_id, store_id)
-    number: int = await driver.fetchval(_OPEN_OF_GUESTS, tenant_id, client_id, store_id, most)
-    return number
 
 
 async def insert(connection: Connection, tenant_id: str, order: Order, attempt: Attempt, *, now: datetime) -> None:
@@ -328,35 +218,6 @@ async def _insert(connection: Connection, tenant_id: str, order: Order, attempt:
     )
 
 
-async def find_sale(
-    connection: Connection,
-    tenant_id: str,
-    order_id: OrderId,
-    *,
-    request_key: str,
-    store_id: str = "",
-    till_id: str = "",
-    sale_number: str = "",
-) -> tuple[KnownSale, ...]:
-    """What is known of a sale: the order of this very request, and the one that has the till's number."""
-    rows = await raw(connection).fetch(_FIND_SALE, tenant_id, order_id, store_id, till_id, sale_number, request_key)
-    return tuple(
-        KnownSale(
-            order_id=row["order_id"],
-            fingerprint=row["fingerprint"],
-            goods=row["goods"],
-            state=OrderState(row["state"]),
-            own=row["own"],
-        )
-        for row in rows
-    )
-
-
-async def is_under_way(connection: Connection, tenant_id: str, request_key: str, fingerprint: bytes) -> bool:
-    """Whether an order of this request and body waits for payment."""
-    return await raw(connection).fetchval(_IS_UNDER_WAY, tenant_id, request_key, fingerprint) is not None
-
-
 async def find(connection: Connection, tenant_id: str, order_ids: Sequence[OrderId]) -> dict[OrderId, Stored]:
     """Orders by id, as they stand; unknown ones are left out."""
     return await _loaded(connection, tenant_id, await raw(connection).fetch(_FIND, tenant_id, list(order_ids)))
@@ -397,35 +258,6 @@ async def cancel(connection: Connection, tenant_id: str, order: Order, *, refusa
 async def set_state(connection: Connection, tenant_id: str, order: Order) -> None:
     """Writes the state and version of a locked order."""
     await raw(connection).execute(_SET_STATE, tenant_id, order.order_id, order.state, order.version)
-
-
-async def refund(connection: Connection, tenant_id: str, refund: Refund, order: Order) -> None:
-    """Writes a refund of a locked order; `order` is the order after it."""
-    lines = refund.lines
-    await raw(connection).execute(
-        _REFUND,
-        tenant_id,
-        refund.order_id,
-        refund.refund_no,
-        refund.refund_id,
-        refund.amount_minor,
-        list(refund.tenders_minor),
-        refund.returned_points,
-        refund.whole_order,
-        refund.reason,
-        refund.occurred_at,
-        [line.line_no for line in lines],
-        [line.quantity for line in lines],
-        [line.refunded_before for line in lines],
-        [line.amount_minor for line in lines],
-        [line.points_tender_minor for line in lines],
-        [line.returned_points for line in lines],
-        [as_text(line.discounts_minor) for line in lines],
-        [as_text(line.tenders_minor) for line in lines],
-        [line.restock for line in lines],
-        order.state,
-        order.version,
-    )
 
 
 async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -> dict[OrderId, Stored]:

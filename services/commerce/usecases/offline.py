@@ -36,7 +36,7 @@ from services.commerce.domain.orders import (
 )
 from services.commerce.domain.refusals import OrderGivenUp, PaymentMismatch, SaleRace
 from services.commerce.store import order_lists, orders, stock
-from services.commerce.store.orders import KnownSale
+from services.commerce.store.known_sales import KnownSale
 from services.commerce.usecases import booking, placing, stores
 from services.commerce.usecases.peers import Quote
 from services.commerce.usecases.placing import MAX_ROUNDS

@@ -24,8 +24,9 @@ from services.commerce.domain.refusals import (
     UnknownOrder,
 )
 from services.commerce.domain.saga import Step, StepEvent, StepState, advance
-from services.commerce.store import orders, requests, steps
-from services.commerce.store.orders import Attempt, KnownSale, Stored
+from services.commerce.store import known_sales, open_orders, orders, requests, steps
+from services.commerce.store.known_sales import KnownSale
+from services.commerce.store.orders import Attempt, Stored
 from services.commerce.usecases import booking, saga, stores
 from services.commerce.usecases.peers import Candidate
 from services.commerce.usecases.pricing import (
@@ -146,7 +147,7 @@ async def told(shop: Shop, once: Once[Placed], refusal: DomainError) -> bytes:
         raise refusal
 
     async def refuse(connection: Connection) -> Placed:
-        if await orders.is_under_way(connection, once.call.tenant_id, key_of(once), once.fingerprint):
+        if await known_sales.is_under_way(connection, once.call.tenant_id, key_of(once), once.fingerprint):
             raise SaleRace
         raise refusal
 
@@ -159,7 +160,7 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
 
     async def prepare(connection: Connection) -> tuple[bool, KnownSale | None, Goods]:
         answered = await is_answered(connection, once)
-        known = await orders.find_sale(connection, call.tenant_id, order_id, request_key=key_of(once))
+        known = await known_sales.find(connection, call.tenant_id, order_id, request_key=key_of(once))
         goods = await goods_of(connection, call.tenant_id, basket, shop.open_stores)
         return answered, own_of(known, once), goods
 
@@ -242,11 +243,11 @@ async def _check_open_orders(connection: Connection, shop: Shop, call: Call, ord
     """Raises TooManyOpenOrders or TooManyOpenGuestOrders: nobody must reserve the whole shop, named or not."""
     if order.member_id:
         most = shop.max_open_orders
-        if await orders.open_of_member(connection, call.tenant_id, order.member_id, most=most) >= most:
+        if await open_orders.of_member(connection, call.tenant_id, order.member_id, most=most) >= most:
             raise TooManyOpenOrders(most=most)
         return
     most, store_id = shop.max_open_guest_orders, order.store_id
-    number = await orders.open_of_guests(
+    number = await open_orders.of_guests(
         connection, call.tenant_id, client_id=call.client_id, store_id=store_id, most=most
     )
     if number >= most:

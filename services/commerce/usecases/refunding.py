@@ -14,7 +14,7 @@ from services.commerce.domain.orders import Order, OrderEvent, OrderState
 from services.commerce.domain.refunds import Refund, UnitsToRefund
 from services.commerce.domain.splits import refund_entries
 from services.commerce.domain.suppliers import SETTLED_STATES, SupplierOrder
-from services.commerce.store import orders, settlement, stock, suppliers
+from services.commerce.store import refunds, settlement, stock, suppliers
 from services.commerce.usecases import booking
 from services.commerce.usecases.placing import check_own_store
 from services.commerce.usecases.shop import Shop
@@ -101,7 +101,7 @@ async def post(
 
     `theirs` are the supplier orders before and after it; what is new among the latter is the caller's to write.
     """
-    await orders.refund(connection, call.tenant_id, made, after)
+    await refunds.write(connection, call.tenant_id, made, after)
     if any(order.lines[line.line_no].supplier_id for line in made.lines):
         sale = await settlement.of_sale(connection, call.tenant_id, order.order_id)
         entries = [

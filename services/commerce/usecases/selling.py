@@ -15,8 +15,9 @@ from services.commerce.domain.naming import order_id_of
 from services.commerce.domain.orders import PAID_STATES, Order, OrderState, Payment, PriceSource
 from services.commerce.domain.refusals import SaleNumberReused, SaleRace
 from services.commerce.domain.saga import Step, StepState
-from services.commerce.store import orders
-from services.commerce.store.orders import Attempt, KnownSale
+from services.commerce.store import known_sales
+from services.commerce.store.known_sales import KnownSale
+from services.commerce.store.orders import Attempt
 from services.commerce.usecases import booking, placing, saga
 from services.commerce.usecases.placing import Placed
 from services.commerce.usecases.pricing import NO_GOODS, Basket, Goods, Priced, buyer_of, goods_of
@@ -57,7 +58,7 @@ async def find_sale(
     connection: Connection, call: Call, sale: TillSale, *, order_id: OrderId, request_key: str
 ) -> tuple[KnownSale, ...]:
     """What is known of the sale, by its request and by its number."""
-    return await orders.find_sale(
+    return await known_sales.find(
         connection,
         call.tenant_id,
         order_id,

@@ -7,7 +7,19 @@ import re
 
 import pytest
 
-from services.commerce.store import order_lists, orders, settlement, statements, steps, stock, suppliers, sweeps
+from services.commerce.store import (
+    known_sales,
+    open_orders,
+    order_lists,
+    orders,
+    refunds,
+    settlement,
+    statements,
+    steps,
+    stock,
+    suppliers,
+    sweeps,
+)
 from services.runtime.database import EVERY_TENANT, Connection, raw
 from tests.store.commerce.conftest import Brand, line, with_supplier
 from tests.store.commerce.test_offline import offline, replay
@@ -20,7 +32,19 @@ WHOLE_TENANT = re.compile(rf"Scan (.*)on ({_GROWING})[^\n]*\n\s+Index Cond: \(te
 IN_ORDER = "using orders_in_order "
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}{name.lower()}": statement
-    for module in (order_lists, orders, settlement, statements, steps, stock, suppliers, sweeps)
+    for module in (
+        known_sales,
+        open_orders,
+        order_lists,
+        orders,
+        refunds,
+        settlement,
+        statements,
+        steps,
+        stock,
+        suppliers,
+        sweeps,
+    )
     for name, statement in vars(module).items()
     if isinstance(statement, str) and re.search(r"^\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\b", statement)
 }
