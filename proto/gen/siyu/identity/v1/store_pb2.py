@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from siyu.common.v1 import rule_pb2 as siyu_dot_common_dot_v1_dot_rule__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csiyu/identity/v1/store.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19siyu/common/v1/rule.proto\"\xac\x01\n\x05Store\x12/\n\x08store_id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{1,64}$\x12\x35\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\xc8\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$\x12\x1a\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07version\x18\x05 \x01(\x03\"\x80\x01\n\x18\x42\x61tchUpsertStoresRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x34\n\x06stores\x18\x02 \x03(\x0b\x32\x17.siyu.identity.v1.StoreB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"=\n\x19\x42\x61tchUpsertStoresResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x0f\n\x07updated\x18\x02 \x01(\x05\"B\n\x0fGetStoreRequest\x12/\n\x08store_id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{1,64}$\":\n\x10GetStoreResponse\x12&\n\x05store\x18\x01 \x01(\x0b\x32\x17.siyu.identity.v1.Store\"P\n\x11ListStoresRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"V\n\x12ListStoresResponse\x12\'\n\x06stores\x18\x01 \x03(\x0b\x32\x17.siyu.identity.v1.Store\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xee\x03\n\x0cStoreService\x12\xc0\x01\n\x11\x42\x61tchUpsertStores\x12*.siyu.identity.v1.BatchUpsertStoresRequest\x1a+.siyu.identity.v1.BatchUpsertStoresResponse\"R\x8a\xb5\x18-\n\x15identity.stores.write(\x90N:\x0fidentity.stores@\x04\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/stores:batchUpsert:\x01*\x12\x94\x01\n\x08GetStore\x12!.siyu.identity.v1.GetStoreRequest\x1a\".siyu.identity.v1.GetStoreResponse\"A\x8a\xb5\x18 \n\ridentity.read\x18\x01\"\x08store_id(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/stores/{store_id}\x12\x83\x01\n\nListStores\x12#.siyu.identity.v1.ListStoresRequest\x1a$.siyu.identity.v1.ListStoresResponse\"*\x8a\xb5\x18\x14\n\ridentity.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/storesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csiyu/identity/v1/store.proto\x12\x10siyu.identity.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19siyu/common/v1/rule.proto\"\xb5\x01\n\x05Store\x12/\n\x08store_id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{1,64}$\x12\x35\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\xc8\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$\x12\x1a\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x18\n\x07version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x80\x01\n\x18\x42\x61tchUpsertStoresRequest\x12.\n\nrequest_id\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x10\x01\x18\x80\x01\x32\x0e^[\\x21-\\x7e]+$\x12\x34\n\x06stores\x18\x02 \x03(\x0b\x32\x17.siyu.identity.v1.StoreB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"=\n\x19\x42\x61tchUpsertStoresResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x05\x12\x0f\n\x07updated\x18\x02 \x01(\x05\"B\n\x0fGetStoreRequest\x12/\n\x08store_id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9._-]{1,64}$\":\n\x10GetStoreResponse\x12&\n\x05store\x18\x01 \x01(\x0b\x32\x17.siyu.identity.v1.Store\"P\n\x11ListStoresRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"V\n\x12ListStoresResponse\x12\'\n\x06stores\x18\x01 \x03(\x0b\x32\x17.siyu.identity.v1.Store\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xee\x03\n\x0cStoreService\x12\xc0\x01\n\x11\x42\x61tchUpsertStores\x12*.siyu.identity.v1.BatchUpsertStoresRequest\x1a+.siyu.identity.v1.BatchUpsertStoresResponse\"R\x8a\xb5\x18-\n\x15identity.stores.write(\x90N:\x0fidentity.stores@\x04\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/stores:batchUpsert:\x01*\x12\x94\x01\n\x08GetStore\x12!.siyu.identity.v1.GetStoreRequest\x1a\".siyu.identity.v1.GetStoreResponse\"A\x8a\xb5\x18 \n\ridentity.read\x18\x01\"\x08store_id(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/stores/{store_id}\x12\x83\x01\n\nListStores\x12#.siyu.identity.v1.ListStoresRequest\x1a$.siyu.identity.v1.ListStoresResponse\"*\x8a\xb5\x18\x14\n\ridentity.read(\xd0\x0f@\x02\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/storesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STORE'].fields_by_name['display_name']._serialized_options = b'\272H\034r\032\020\001\030\310\0012\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_STORE'].fields_by_name['time_zone']._loaded_options = None
   _globals['_STORE'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_STORE'].fields_by_name['version']._loaded_options = None
+  _globals['_STORE'].fields_by_name['version']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_BATCHUPSERTSTORESREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_BATCHUPSERTSTORESREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\027r\025\020\001\030\200\0012\016^[\\x21-\\x7e]+$'
   _globals['_BATCHUPSERTSTORESREQUEST'].fields_by_name['stores']._loaded_options = None
@@ -57,19 +59,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STORESERVICE'].methods_by_name['ListStores']._loaded_options = None
   _globals['_STORESERVICE'].methods_by_name['ListStores']._serialized_options = b'\212\265\030\024\n\ridentity.read(\320\017@\002\202\323\344\223\002\014\022\n/v1/stores'
   _globals['_STORE']._serialized_start=137
-  _globals['_STORE']._serialized_end=309
-  _globals['_BATCHUPSERTSTORESREQUEST']._serialized_start=312
-  _globals['_BATCHUPSERTSTORESREQUEST']._serialized_end=440
-  _globals['_BATCHUPSERTSTORESRESPONSE']._serialized_start=442
-  _globals['_BATCHUPSERTSTORESRESPONSE']._serialized_end=503
-  _globals['_GETSTOREREQUEST']._serialized_start=505
-  _globals['_GETSTOREREQUEST']._serialized_end=571
-  _globals['_GETSTORERESPONSE']._serialized_start=573
-  _globals['_GETSTORERESPONSE']._serialized_end=631
-  _globals['_LISTSTORESREQUEST']._serialized_start=633
-  _globals['_LISTSTORESREQUEST']._serialized_end=713
-  _globals['_LISTSTORESRESPONSE']._serialized_start=715
-  _globals['_LISTSTORESRESPONSE']._serialized_end=801
-  _globals['_STORESERVICE']._serialized_start=804
-  _globals['_STORESERVICE']._serialized_end=1298
+  _globals['_STORE']._serialized_end=318
+  _globals['_BATCHUPSERTSTORESREQUEST']._serialized_start=321
+  _globals['_BATCHUPSERTSTORESREQUEST']._serialized_end=449
+  _globals['_BATCHUPSERTSTORESRESPONSE']._serialized_start=451
+  _globals['_BATCHUPSERTSTORESRESPONSE']._serialized_end=512
+  _globals['_GETSTOREREQUEST']._serialized_start=514
+  _globals['_GETSTOREREQUEST']._serialized_end=580
+  _globals['_GETSTORERESPONSE']._serialized_start=582
+  _globals['_GETSTORERESPONSE']._serialized_end=640
+  _globals['_LISTSTORESREQUEST']._serialized_start=642
+  _globals['_LISTSTORESREQUEST']._serialized_end=722
+  _globals['_LISTSTORESRESPONSE']._serialized_start=724
+  _globals['_LISTSTORESRESPONSE']._serialized_end=810
+  _globals['_STORESERVICE']._serialized_start=813
+  _globals['_STORESERVICE']._serialized_end=1307
 # @@protoc_insertion_point(module_scope)
