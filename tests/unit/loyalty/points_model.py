@@ -53,13 +53,16 @@ class Refusal(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Lot:
-    """What one earning added to its pool. `size` shrinks only by a take-back of the lot's own sale."""
+    """What one earning added to its pool. `size` shrinks only by a take-back of the lot's own sale.
+
+    `unused` is what of it expired before it was drawn, less what was taken back of that since."""
 
     seq: int
     size: int
     left: int
     expires_at: datetime
     closed: bool = False
+    unused: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -317,6 +320,12 @@ class PointsModel:
             earning.lot.size -= own
             self._book("take_back", earning.pool, "available", "issued", own)
             points -= own
+            # never spent either, so it costs nothing. It comes before what was spent, as it did before it expired: a
+            # refund on the day after an expiry leaves the member what it leaves on the day before
+            unused = min(earning.lot.unused, points)
+            earning.lot.unused -= unused
+            self._book("take_back", earning.pool, "expired", "issued", unused)
+            points -= unused
         others = min(self.available, points)
         self._draw("take_back", "issued", others)
         points -= others
@@ -349,4 +358,4 @@ class PointsModel:
             for lot in lots:
                 if lot.expires_at <= self.now and not lot.closed:
                     self._book("expire", pool, "available", "expired", lot.left)
-                    lot.left, lot.closed = 0, True
+                    lot.unused, lot.left, lot.closed = lot.left, 0, True

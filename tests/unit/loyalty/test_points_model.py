@@ -1,6 +1,7 @@
 """The points ledger's reference model: the worked examples of the semantics, and its invariants."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -112,6 +113,140 @@ def _held_points_do_not_expire() -> tuple[object, object]:
     return (held, model.available, model.booked("expired")), ((0, 60), 60, 40)
 
 
+def _owing(model: PointsModel) -> tuple[int, int, int]:
+    """(available, debt, what the books have as expired)."""
+    return model.available, model.debt, model.booked("expired")
+
+
+def _expired_unused_costs_nothing() -> tuple[object, object]:
+    model = PointsModel(now=START)
+    model.earn("sale", BRAND, 43, START + DAY)
+    model.advance(START + DAY)
+    seen = [_owing(model)]
+    model.refund(takes=[("sale", 43)])
+    seen.append(_owing(model))
+    return (seen, model.booked("issued")), ([(0, 0, 43), (0, 0, 0)], 0)
+
+
+def _expired_the_moment_it_was_posted() -> tuple[object, object]:
+    model = PointsModel(now=START)
+    model.earn("late", BRAND, 43, START - DAY)
+    seen = []
+    for points in (15, 14, 14):
+        model.refund(takes=[("late", points)])
+        seen.append(_owing(model))
+    return seen, [(0, 0, 28), (0, 0, 14), (0, 0, 0)]
+
+
+def _partly_spent(*, other_points: int = 0, debt_allowed: bool = True) -> PointsModel:
+    model = PointsModel(now=START, debt_allowed=debt_allowed)
+    model.earn("sale", BRAND, 100, START + 10 * DAY)
+    model.hold("h", 60)
+    model.capture("h")
+    if other_points:
+        model.earn("other", BRAND, other_points, START + YEAR)
+    model.advance(START + 10 * DAY)
+    return model
+
+
+def _units_of_a_partly_spent_lot_owe_what_was_spent() -> tuple[object, object]:
+    model = _partly_spent()
+    seen = []
+    for _ in range(4):
+        model.refund(takes=[("sale", 25)])
+        seen.append(_owing(model))
+    return seen, [(0, 0, 15), (0, 10, 0), (0, 35, 0), (0, 60, 0)]
+
+
+def _units_of_a_partly_spent_lot_take_what_was_spent_elsewhere() -> tuple[object, object]:
+    model = _partly_spent(other_points=500)
+    seen = []
+    for _ in range(4):
+        model.refund(takes=[("sale", 25)])
+        seen.append(_owing(model))
+    return seen, [(500, 0, 15), (490, 0, 0), (465, 0, 0), (440, 0, 0)]
+
+
+def _forbidden_debt_falls_short_of_what_was_spent() -> tuple[object, object]:
+    model = _partly_spent(debt_allowed=False)
+    return [model.refund(takes=[("sale", points)]) for points in (70, 30)], [30, 30]
+
+
+def _the_day_before_and_the_day_after() -> tuple[object, object]:
+    seen = []
+    for refunded_on in (9, 11):
+        model = PointsModel(now=START)
+        model.earn("sale", BRAND, 100, START + 10 * DAY)
+        model.earn("other", BRAND, 500, START + YEAR)
+        model.hold("h", 60)
+        model.capture("h")
+        model.advance(START + refunded_on * DAY)
+        model.refund(takes=[("sale", 50)])
+        model.advance(START + 12 * DAY)
+        model.refund(takes=[("sale", 50)])
+        seen.append(model.available)
+    return seen, [440, 440]
+
+
+def _a_refund_undoes_what_paid_for_it_after_its_expiry() -> tuple[object, object]:
+    model = _partly_spent()
+    # what was spent comes back in grace and is nobody's earning: it is taken as what expires first
+    model.refund(gives=[("h", 60)], takes=[("sale", 100)])
+    together = _owing(model)
+    model = _partly_spent()
+    model.refund(takes=[("sale", 100)])
+    model.refund(gives=[("h", 60)])
+    return (together, _owing(model)), ((0, 0, 0), (0, 0, 0))
+
+
+def _grace_that_expired_is_not_the_sales_lot() -> tuple[object, object]:
+    model = _partly_spent()
+    model.refund(gives=[("h", 60)])
+    model.advance(START + 50 * DAY)
+    before = _owing(model)
+    model.refund(takes=[("sale", 100)])
+    return (before, _owing(model)), ((0, 0, 100), (0, 60, 60))
+
+
+def _holes_and_what_expired_beside_them() -> tuple[object, object]:
+    model = PointsModel(now=START)
+    for key in ("a", "b", "c"):
+        model.earn(key, BRAND, 100, START + 10 * DAY)
+    model.earn("later", BRAND, 100, START + YEAR)
+    model.hold("h", 50)
+    model.capture("h")
+    model.refund(takes=[("b", 40)])
+    model.refund(takes=[("c", 100)])
+    model.advance(START + 10 * DAY)
+    seen = [_owing(model)]
+    for take in (("b", 60), ("a", 50), ("a", 50)):
+        model.refund(takes=[take])
+        seen.append(_owing(model))
+    return seen, [(100, 0, 110), (100, 0, 50), (100, 0, 0), (50, 0, 0)]
+
+
+def _debt_that_an_expired_lot_repaid_is_owed_again() -> tuple[object, object]:
+    model = PointsModel(now=START)
+    model.hold("offline", 10, debt_allowed=True)
+    model.capture("offline")
+    model.earn("sale", BRAND, 43, START - DAY)
+    seen = [_owing(model)]
+    model.refund(takes=[("sale", 43)])
+    seen.append(_owing(model))
+    return seen, [(0, 0, 33), (0, 10, 0)]
+
+
+def _what_matured_and_expired_after_a_part_was_taken_while_pending() -> tuple[object, object]:
+    model = PointsModel(now=START)
+    model.earn("sale", BRAND, 70, START + 10 * DAY, START + 3 * DAY)
+    model.refund(takes=[("sale", 35)])
+    model.advance(START + 10 * DAY)
+    seen = [_owing(model)]
+    model.refund(takes=[("sale", 35)])
+    seen.append(_owing(model))
+    return seen, [(0, 0, 35), (0, 0, 0)]
+
+
 @pytest.mark.parametrize(
     "example",
     [
@@ -124,6 +259,21 @@ def _held_points_do_not_expire() -> tuple[object, object]:
         pytest.param(_debt_is_repaid_by_the_next_points, id="debt is repaid by the next points"),
         pytest.param(_forbidden_debt_is_reported, id="a forbidden debt is a reported shortfall"),
         pytest.param(_held_points_do_not_expire, id="held points expire no more"),
+        pytest.param(_expired_unused_costs_nothing, id="43 expired unused, refunded wholly: nothing is owed"),
+        pytest.param(_expired_the_moment_it_was_posted, id="43 expired when posted, refunded unit by unit"),
+        pytest.param(_units_of_a_partly_spent_lot_owe_what_was_spent, id="60 spent and 40 expired: 60 are owed"),
+        pytest.param(
+            _units_of_a_partly_spent_lot_take_what_was_spent_elsewhere, id="60 spent and 40 expired: 60 of other lots"
+        ),
+        pytest.param(_forbidden_debt_falls_short_of_what_was_spent, id="60 spent and 40 expired: a shortfall of 60"),
+        pytest.param(_the_day_before_and_the_day_after, id="the day before the expiry and the day after end alike"),
+        pytest.param(_a_refund_undoes_what_paid_for_it_after_its_expiry, id="given back into grace, and taken from it"),
+        pytest.param(_grace_that_expired_is_not_the_sales_lot, id="what expired in grace was no part of the lot"),
+        pytest.param(_holes_and_what_expired_beside_them, id="holes are not what expired"),
+        pytest.param(_debt_that_an_expired_lot_repaid_is_owed_again, id="what repaid debt was spent"),
+        pytest.param(
+            _what_matured_and_expired_after_a_part_was_taken_while_pending, id="pending, then expired: all of it"
+        ),
     ],
 )
 def test_worked_example(example: Callable[[], tuple[object, object]]) -> None:
@@ -159,6 +309,51 @@ def test_refunding_everything_in_any_order_restores_the_balance(data: st.DataObj
     for refund in data.draw(st.permutations(refunds)):
         model.refund(**refund)
     assert (model.available, model.pending, model.held, model.debt) == (opening, 0, 0, 0)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_refunds_after_an_expiry_sum_to_the_whole_in_any_order(data: st.DataObject) -> None:
+    """Some was spent, some taken back, some expired: however the refunds are cut, the books end alike."""
+    model = PointsModel(now=START, debt_allowed=data.draw(st.booleans()))
+    for step in range(data.draw(st.integers(2, 12))):
+        match data.draw(st.sampled_from(["earn", "earn", "spend", "take", "wait"])):
+            case "earn":
+                pool = data.draw(st.sampled_from([BRAND, Pool("brand", "short")]))
+                window = data.draw(st.sampled_from([None, model.now + DAY]))
+                expires_at = model.now + data.draw(st.integers(-1, 9)) * DAY
+                model.earn(f"sale-{step}", pool, data.draw(st.integers(1, 100)), expires_at, window)
+            case "spend" if model.available:
+                model.hold(f"burn-{step}", data.draw(st.integers(1, model.available)))
+                model.capture(f"burn-{step}")
+            case "take" if model.earnings:
+                key = data.draw(st.sampled_from(sorted(model.earnings)))
+                left = model.earnings[key].points - model.earnings[key].taken
+                model.refund(takes=[(key, data.draw(st.integers(0, left)))])
+            case _:
+                model.advance(model.now + data.draw(st.integers(1, 6)) * DAY)
+    gives = [(key, hold.points) for key, hold in model.holds.items()]
+    takes = [(key, earning.points - earning.taken) for key, earning in model.earnings.items()]
+    whole = deepcopy(model)
+    short = whole.refund(gives=gives, takes=takes)
+    units = [
+        *({"gives": [(key, part)]} for key, points in gives for part in _cut(data, points)),
+        *({"takes": [(key, part)]} for key, points in takes for part in _cut(data, points)),
+    ]
+    shorts = [model.refund(**unit) for unit in data.draw(st.permutations(units))]
+    assert model.booked("expired") == whole.booked("expired")
+    assert model.booked("issued") == whole.booked("issued")
+    assert (model.pending, model.held) == (whole.pending, whole.held) == (0, 0)
+    # where debt is forbidden, a shortfall that is told before its give-back came is not taken back
+    assert model.available - model.debt - sum(shorts) == whole.available - whole.debt - short
+    if model.debt_allowed:
+        assert (model.available, model.debt) == (whole.available, whole.debt)
+
+
+def _cut(data: st.DataObject, points: int) -> list[int]:
+    """The points in up to three parts."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, points), max_size=2)))
+    return [after - before for before, after in pairwise([0, *cuts, points])]
 
 
 class PointsMachine(RuleBasedStateMachine):
@@ -226,11 +421,14 @@ class PointsMachine(RuleBasedStateMachine):
 
     @rule(key=earned, share=st.integers(1, 3))
     def take_back(self, key: str, share: int) -> None:
-        before = self.model.available + self.model.pending - self.model.debt
-        earning = self.model.earnings[key]
-        points = (earning.points - earning.taken) // share
-        self.model.refund(takes=[(key, points)])
-        assert self.model.available + self.model.pending - self.model.debt == before - points
+        model, earning = self.model, self.model.earnings[key]
+        before, expired = model.available + model.pending - model.debt, model.booked("expired")
+        unspent = earning.pending + (earning.lot.left + earning.lot.unused if earning.lot else 0)
+        points, debt = (earning.points - earning.taken) // share, model.debt
+        model.refund(takes=[(key, points)])
+        free = expired - model.booked("expired")
+        assert model.available + model.pending - model.debt == before - points + free
+        assert points > unspent or model.debt == debt, "what was never spent is never owed"
 
     @rule(days=st.integers(0, 8))
     def wait(self, days: int) -> None:
@@ -252,6 +450,12 @@ class PointsMachine(RuleBasedStateMachine):
         assert model.booked("held") == model.held >= 0
         assert model.booked("debt") == -model.debt <= 0
         assert all(entry.points > 0 for entry in model.entries)
+
+    @invariant()
+    def what_expired_is_told_by_its_lots(self) -> None:
+        lots = [lot for lots in self.model.lots.values() for lot in lots]
+        assert sum(lot.unused for lot in lots) == self.model.booked("expired")
+        assert all(0 <= lot.unused <= lot.size * lot.closed for lot in lots)
 
     @invariant()
     def nothing_past_its_expiry_is_available(self) -> None:
