@@ -107,6 +107,18 @@ holes = Table(
     PrimaryKeyConstraint("tenant_id", "member_id", "class_no", "end_points"),
 )
 
+expiries = Table(
+    "expiries",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=False), nullable=False),
+    Column("member_id", UUID(as_uuid=False), nullable=False),
+    Column("class_no", Integer, nullable=False),
+    Column("end_points", BigInteger, nullable=False),
+    Column("points", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "member_id", "class_no", "end_points"),
+    CheckConstraint("points > 0", name="expiries_points_positive"),
+)
+
 entries = Table(
     "entries",
     metadata,

@@ -89,6 +89,25 @@ CHECKS: Final[dict[str, str]] = {
         ) AS h ON h.member_id = p.member_id AND h.class_no = p.class_no
         WHERE p.tenant_id = $1::uuid
     """,
+    # no more expired unused than the entries say; what expired before rows told of it is in the entries only
+    "loyalty.expiries_are_booked": """
+        SELECT x.member_id::text AS id, x.points > coalesce(e.points, 0) AS broken
+        FROM (
+            SELECT member_id, class_no, sum(points) AS points FROM expiries WHERE tenant_id = $1::uuid GROUP BY 1, 2
+        ) AS x
+        LEFT JOIN (
+            SELECT member_id, class_no, sum(points) AS points
+            FROM entries WHERE tenant_id = $1::uuid AND target = 13 GROUP BY 1, 2
+        ) AS e ON e.member_id = x.member_id AND e.class_no = x.class_no
+    """,
+    # what refunds took of an expired lot is within what of it expired unused
+    "loyalty.expired_points_are_taken_back_once": """
+        SELECT member_id::text AS id,
+               expired_unused($1::uuid, member_id, class_no, end_points) < 0 AS broken
+        FROM (
+            SELECT DISTINCT member_id, class_no, end_points FROM entries WHERE tenant_id = $1::uuid AND source = 13
+        ) AS taken
+    """,
     "loyalty.earnings_sum_to_pending": """
         SELECT a.member_id::text AS id, a.pending_points <> coalesce(e.points, 0) AS broken
         FROM accounts AS a
@@ -224,7 +243,7 @@ _FIGURES: Final = f"""
                {_points("kind = 4")} AS points_burnt,
                {_points("kind = 7 AND source = 12")} AS points_given_back,
                {_points("target = 11")} AS points_taken_back,
-               {_points("kind = 8")} AS points_expired,
+               {_total("points * ((target = 13)::int - (source = 13)::int)")} AS points_expired,
                count(*) AS entries
         FROM entries WHERE tenant_id = $1::uuid
     ) AS e

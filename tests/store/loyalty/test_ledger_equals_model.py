@@ -305,7 +305,7 @@ def _play(member: Member, roll: int, steps: dict[str, list[tuple[Any, ...]]]) ->
         steps[kind].append(((member.id, gives, takes, model.debt_allowed), shortfall))
 
 
-async def _run(ledger: Ledger, rolls: list[list[int]], waits: list[int]) -> None:
+async def _run(ledger: Ledger, rolls: list[list[int]], waits: list[int]) -> list[PointsModel]:
     members = [
         Member(
             id=new_id(),
@@ -340,6 +340,7 @@ async def _run(ledger: Ledger, rolls: list[list[int]], waits: list[int]) -> None
         for member, balance in zip(members, balances, strict=True):
             assert balance == _expected(member.model)
     await _check_books(ledger, members)
+    return [member.model for member in members]
 
 
 async def _compare(ledger: Ledger, now: datetime, steps: dict[str, list[tuple[Any, ...]]]) -> None:
@@ -357,7 +358,7 @@ async def _compare(ledger: Ledger, now: datetime, steps: dict[str, list[tuple[An
 
 
 async def _check_books(ledger: Ledger, members: list[Member]) -> None:
-    """Every bucket of every account is what the entries say, and what the model's entries say."""
+    """Every bucket of every account is what the entries and the model's entries say, and every lot's expired rest."""
     async with ledger.connection.transaction():
         await ledger.connection.execute("SELECT set_config('siyu.tenant', $1, true)", ledger.tenant_id)
         rows = await ledger.connection.fetch(
@@ -366,6 +367,12 @@ async def _check_books(ledger: Ledger, members: list[Member]) -> None:
                 SELECT owner_id, target AS bucket, points FROM entries
                 UNION ALL SELECT owner_id, source, -points FROM entries
             ) sides GROUP BY 1, 2
+            """
+        )
+        unused = await ledger.connection.fetch(
+            """
+            SELECT owner_id::text, earning_id::text, expired_unused(tenant_id, member_id, class_no, end_points)
+            FROM earnings WHERE end_points IS NOT NULL
             """
         )
     booked = {(owner, bucket): points for owner, bucket, points in rows}
@@ -382,6 +389,11 @@ async def _check_books(ledger: Ledger, members: list[Member]) -> None:
     for member in members:
         for bucket, name in names.items():
             assert booked.get((member.id, bucket), 0) == member.model.booked(name), name
+    models = {member.id: member.model for member in members}
+    for owner, key, points in unused:
+        lot = models[owner].earnings[key].lot
+        assert lot is not None
+        assert lot.unused == points, "what of each lot expired unused"
 
 
 async def _open(url: str) -> Any:
@@ -410,6 +422,8 @@ async def _new_tenant(connection: Any) -> Ledger:
 
 def test_sql_equals_the_model(database_url: str) -> None:
     """10,000 sequences of twelve steps, 80 members in every batch, balances and books compared."""
+    # sequences that took back what had expired unused, and those that took something else of the same member besides
+    expired = both = 0
     with asyncio.Runner() as runner:
         connection = runner.run(_open(database_url))
 
@@ -429,10 +443,16 @@ def test_sql_equals_the_model(database_url: str) -> None:
             st.lists(st.sampled_from(WAITS_H), min_size=ROUNDS, max_size=ROUNDS),
         )
         def play(rolls: list[list[int]], waits: list[int]) -> None:
-            async def example() -> None:
-                await _run(await _new_tenant(connection), rolls, waits)
+            async def example() -> list[PointsModel]:
+                return await _run(await _new_tenant(connection), rolls, waits)
 
-            runner.run(example())
+            nonlocal expired, both
+            for model in runner.run(example()):
+                sources = {entry.source for entry in model.entries if entry.reason == "take_back"}
+                expired += "expired" in sources
+                both += "expired" in sources and len(sources) > 1
 
         play()
         runner.run(connection.close())
+    assert expired > SEQUENCES // 10
+    assert both > SEQUENCES // 20

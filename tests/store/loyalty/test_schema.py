@@ -52,7 +52,13 @@ async def test_every_table_of_a_tenant_is_guarded(house: House) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["DELETE FROM entries", "UPDATE entries SET points = 1", "DELETE FROM programmes", "DELETE FROM tier_changes"],
+    [
+        "DELETE FROM entries",
+        "UPDATE entries SET points = 1",
+        "DELETE FROM expiries",
+        "DELETE FROM programmes",
+        "DELETE FROM tier_changes",
+    ],
 )
 async def test_a_ledger_is_append_only(house: House, statement: str) -> None:
     async def work(connection: Connection) -> None:
@@ -97,6 +103,22 @@ async def test_a_ledger_is_append_only(house: House, statement: str) -> None:
             id="an earning",
         ),
         pytest.param("DELETE FROM holes", "loyalty.holes_sum_to_pools", id="a hole"),
+        pytest.param(
+            "INSERT INTO expiries SELECT tenant_id, member_id, class_no, end_points, 1 FROM entries LIMIT 1",
+            "loyalty.expiries_are_booked",
+            id="an expiry",
+        ),
+        pytest.param(
+            """
+            INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
+                                 source, target, points, occurred_at, order_id, reason)
+            SELECT tenant_id, member_id, class_no, end_points, account_version + 9, owner_id, entry_id, 6, 13, 11, 1,
+                   occurred_at, order_id, reason
+            FROM entries WHERE kind = 1 AND order_id IS NOT NULL LIMIT 1
+            """,
+            "loyalty.expired_points_are_taken_back_once",
+            id="taken of what never expired",
+        ),
     ],
 )
 async def test_the_audit_turns_red(house: House, statement: str, check: str) -> None:

@@ -50,6 +50,31 @@ async def taking_back_leaves_what_expires_tomorrow(house: House) -> None:
     assert await house.balance(member) == (0, 0, 0, 0), "what is left still expired on its day"
 
 
+async def what_expired_unused_is_taken_back_at_no_cost(house: House) -> None:
+    member = new_id()
+    order = await house.pay(member, 10_000, category="dairy", quantity=2)
+    await spend(house, member, 30, "h")
+    await house.advance(days=9)
+    assert await house.balance(member) == (100, 0, 0, 0), "the bonus's 50 were 30 spent, and 20 expired"
+    await house.refund(order, ("0", 1, 0))
+    assert await house.balance(member) == (100 - 50 - 5, 0, 0, 0), "of its 25 the bonus had 20 that cost nothing"
+    assert (await house.figures())["points_expired"] == 0
+    await house.refund(order, ("0", 1, 0))
+    assert await house.balance(member) == (0, 0, 0, 30), "what was spent is owed, and no more"
+
+
+async def what_expired_unused_costs_a_merged_member_nothing(house: House) -> None:
+    survivor, alias = new_id(), new_id()
+    await house.grant(survivor, 40)
+    orders = [await house.pay(member, 0, 8_600, category="dairy") for member in (survivor, alias)]
+    await house.advance(days=9)
+    assert await house.balance(alias) == (86, 0, 0, 0), "its bonus of 43 has expired"
+    await house.merge(survivor, alias)
+    for order in reversed(orders):
+        await house.refund(order, ("1", 1, 0), whole_order=True)
+    assert await house.balance(survivor) == (40, 0, 0, 0)
+
+
 async def giving_back_into_an_expired_lot_is_grace(house: House) -> None:
     member = new_id()
     await house.grant(member, 300, expiry_class="bonus")
@@ -95,6 +120,8 @@ async def debt_is_repaid_by_points_of_its_funder(house: House) -> None:
         spending_takes_from_what_expires_first,
         a_late_sale_never_expires_before_one_already_posted,
         taking_back_leaves_what_expires_tomorrow,
+        what_expired_unused_is_taken_back_at_no_cost,
+        what_expired_unused_costs_a_merged_member_nothing,
         giving_back_into_an_expired_lot_is_grace,
         a_refund_inverts_the_sale_and_not_todays_rules,
         debt_is_repaid_by_points_of_its_funder,

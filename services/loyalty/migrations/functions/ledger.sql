@@ -135,6 +135,8 @@ BEGIN
             w.occurred_at := p.next_expires_at;
             PERFORM book(w, NULL, p.member_id, p.class_no, p.earned_points, 8::smallint, 2::smallint, 13::smallint,
                          v_floor - p.consumed_points, NULL);
+            INSERT INTO expiries (tenant_id, member_id, class_no, end_points, points)
+            VALUES (p_tenant, p.member_id, p.class_no, v_end, v_floor - p.consumed_points);
         END IF;
     END LOOP;
     UPDATE accounts SET due_at = least(
@@ -339,12 +341,38 @@ BEGIN
                  p_kind, 4::smallint, p_target, p_points, NULL);
 END $$;
 
--- Takes back what a refunded sale earned: its pending points, then the unspent part of its own lot, then the points
--- that expire first, then as debt. Returns the shortfall where debt is forbidden.
+-- What of the lot that ends at `p_end` expired unused, less what was taken back of it since.
+-- An expiry ends the life of its pool's points in a row, holes not counted: how many of its last ones up to `end_points`
+-- are the lot's? Holes below a floor never change, so the answer is the same whenever it is asked.
+CREATE OR REPLACE FUNCTION expired_unused(p_tenant uuid, p_member uuid, p_class integer, p_end bigint)
+RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT coalesce((
+        SELECT greatest(0, least(
+            l.points - holes_between(p_tenant, p_member, p_class, p_end - 1, p_end),
+            x.points - (x.end_points - p_end - holes_between(p_tenant, p_member, p_class, p_end, x.end_points))
+        ))
+        -- the first expiry that reached the lot; if the lot's own left nothing and so no row, this one is all behind it
+        FROM (
+            SELECT end_points, points FROM expiries
+            WHERE tenant_id = p_tenant AND member_id = p_member AND class_no = p_class AND end_points >= p_end
+            ORDER BY end_points LIMIT 1
+        ) x
+        JOIN entries l ON l.tenant_id = p_tenant AND l.member_id = p_member AND l.class_no = p_class
+                      AND l.end_points = p_end AND l.expires_at IS NOT NULL
+    ), 0) - (
+        -- what is taken back of it is booked where the lot ends
+        SELECT coalesce(sum(points), 0)::bigint FROM entries
+        WHERE tenant_id = p_tenant AND member_id = p_member AND class_no = p_class AND end_points = p_end AND source = 13
+    )
+$$;
+
+-- Takes back what a refunded sale earned: its pending points, then what of its own lot was never spent, left or
+-- expired, then the points that expire first, then as debt. Returns the shortfall where debt is forbidden.
 CREATE OR REPLACE FUNCTION take_back(w cause, p_earning uuid, p_points bigint, p_debt_allowed boolean)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     e earnings;
+    v_reason text := w.reason;
     v_left bigint := p_points;
     v_taken bigint;
 BEGIN
@@ -371,6 +399,14 @@ BEGIN
         WHERE tenant_id = w.tenant_id AND member_id = e.member_id AND class_no = e.class_no;
         PERFORM book(w, NULL, e.member_id, e.class_no, pool_end(w.tenant_id, e.member_id, e.class_no),
                      6::smallint, 2::smallint, 11::smallint, v_taken, NULL);
+        v_left := v_left - v_taken;
+    END IF;
+    v_taken := CASE WHEN v_left = 0 THEN 0
+                    ELSE least(expired_unused(w.tenant_id, e.member_id, e.class_no, e.end_points), v_left) END;
+    IF v_taken > 0 THEN
+        w.reason := w.reason || ': had expired unused';
+        PERFORM book(w, NULL, e.member_id, e.class_no, e.end_points, 6::smallint, 13::smallint, 11::smallint, v_taken, NULL);
+        w.reason := v_reason;
         v_left := v_left - v_taken;
     END IF;
     SELECT least(available_points, v_left) INTO v_taken FROM accounts
