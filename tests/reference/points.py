@@ -15,7 +15,9 @@ def payer(pool: str) -> str:
 
 
 class Lot(TypedDict):
-    """What one earning added to a pool. `last_day` is the last day on which it can be spent."""
+    """What one earning added to a pool. `last_day` is the last day on which it can be spent.
+
+    `wasted` is what was still there after it, and has not been taken back."""
 
     order: int
     pool: str
@@ -23,6 +25,7 @@ class Lot(TypedDict):
     left: int
     last_day: date
     over: bool
+    wasted: int
 
 
 class Earned(TypedDict):
@@ -91,8 +94,7 @@ class Purse:
             self.told["given_back"] += points
         self._throw_out()
         for name, points in earned:
-            self._take_back(self.earned[name], points)
-            self.told["taken_back"] += points
+            self.told["taken_back"] += self._take_back(self.earned[name], points)
 
     def _ripen(self, earned: Earned) -> None:
         points, earned["waiting"] = earned["waiting"], 0
@@ -108,6 +110,7 @@ class Purse:
             left=points,
             last_day=max([last_day, *others]),
             over=False,
+            wasted=0,
         )
         self.lots.append(lot)
         self._repay(pool, points)
@@ -156,7 +159,9 @@ class Purse:
             self._add(f"{GRACE}/{payer(pool)}", points - back, self.today + timedelta(days=brand.GRACE_DAYS))
             self.told["graced"] += points - back
 
-    def _take_back(self, earned: Earned, points: int) -> None:
+    def _take_back(self, earned: Earned, points: int) -> int:
+        """Returns what it cost the customer: all but what nobody had spent in time."""
+        cost = points
         part = min(points, earned["waiting"])
         earned["waiting"] -= part
         points -= part
@@ -166,14 +171,20 @@ class Purse:
             lot["left"] -= part
             lot["size"] -= part
             points -= part
+            part = min(points, lot["wasted"])
+            lot["wasted"] -= part
+            points -= part
+            cost -= part
         part = min(points, self.available())
         self._take_first(part)
         self.owed_to[payer(earned["pool"])] += points - part
         self.told["owed"] += points - part
+        return cost
 
     def _throw_out(self) -> None:
         for lot in self.lots:
             if lot["last_day"] < self.today and not lot["over"]:
                 self.told["expired"] += lot["left"]
+                lot["wasted"] = lot["left"]
                 lot["left"] = 0
                 lot["over"] = True

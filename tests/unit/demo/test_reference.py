@@ -151,6 +151,19 @@ def test_a_refund_within_the_return_window() -> None:
     assert (shop.available(), shop.waiting()) == (200, 0)
 
 
+def test_what_expired_unused_is_taken_back_for_nothing_and_what_was_spent_is_owed() -> None:
+    late = Purse(DAY)
+    late.earn("sale/fresh", "fresh", 100, sold_on=DAY, returnable=False)
+    late.burn("other", 60)
+    late.next_day(DAY + timedelta(days=8))
+    seen = []
+    for points in (30, 30, 40):
+        late.refund(burnt=[], earned=[("sale/fresh", points)])
+        seen.append(late.debt())
+    assert seen == [0, 20, 60]
+    assert (late.told["expired"], late.told["taken_back"], late.told["owed"]) == (40, 60, 60)
+
+
 def test_what_cannot_be_taken_is_owed_and_repaid_by_the_next_points() -> None:
     owing = Purse(DAY)
     owing.earn("sale/base", "base", 100, sold_on=DAY, returnable=False)
