@@ -41,7 +41,7 @@ class PointsPosted(_message.Message):
     earned_points: _builtins.int
     """Points earned by it, pending included."""
     taken_back_points: _builtins.int
-    """Points taken back by it."""
+    """Points taken back by it, those included that had expired or are owed."""
     given_back_points: _builtins.int
     """Points given back by it."""
     shortfall_points: _builtins.int

@@ -40,7 +40,7 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_RELEASE: _EntryKind.ValueType  # 5
     """A hold, or a part of it, went back."""
     ENTRY_KIND_TAKE_BACK: _EntryKind.ValueType  # 6
-    """What a refunded sale earned was taken back."""
+    """What a refunded sale earned was taken back; of what had expired unused, 0 points: it is not the member's any more."""
     ENTRY_KIND_GIVE_BACK: _EntryKind.ValueType  # 7
     """What a refunded sale burnt was given back."""
     ENTRY_KIND_EXPIRE: _EntryKind.ValueType  # 8
@@ -68,7 +68,7 @@ ENTRY_KIND_BURN: EntryKind.ValueType  # 4
 ENTRY_KIND_RELEASE: EntryKind.ValueType  # 5
 """A hold, or a part of it, went back."""
 ENTRY_KIND_TAKE_BACK: EntryKind.ValueType  # 6
-"""What a refunded sale earned was taken back."""
+"""What a refunded sale earned was taken back; of what had expired unused, 0 points: it is not the member's any more."""
 ENTRY_KIND_GIVE_BACK: EntryKind.ValueType  # 7
 """What a refunded sale burnt was given back."""
 ENTRY_KIND_EXPIRE: EntryKind.ValueType  # 8
