@@ -61,14 +61,14 @@ CHECKS: Final[dict[str, str]] = {
         FROM accounts AS a
         LEFT JOIN (
             SELECT owner_id, point_currency, sum(earned_points - hole_points - consumed_points) AS points
-            FROM pools WHERE tenant_id = $1::uuid GROUP BY owner_id, point_currency
+            FROM whole_pools WHERE tenant_id = $1::uuid GROUP BY owner_id, point_currency
         ) AS p ON p.owner_id = a.member_id AND p.point_currency = a.point_currency
         WHERE a.tenant_id = $1::uuid
     """,
     # a pool's lots follow each other without a gap, and end where the pool says it ends
     "loyalty.lots_are_contiguous": """
         SELECT p.member_id::text AS id, coalesce(l.points, 0) <> p.earned_points OR coalesce(l.gaps, 0) > 0 AS broken
-        FROM pools AS p
+        FROM whole_pools AS p
         LEFT JOIN (
             SELECT member_id, class_no, sum(points) AS points,
                    count(*) FILTER (WHERE end_points - points <> before OR expires_at < expired_before) AS gaps

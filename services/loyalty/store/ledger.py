@@ -11,6 +11,9 @@ from services.runtime.errors import Conflict, DomainError
 from services.runtime.holds import TOMBSTONE_KEPT
 from services.runtime.ids import new_id
 
+# up to a quarter of a batch's grants may be a member's second ones and go in a transaction of their own
+FEW_REPEATED = 4
+
 _ACCRUE = """
     SELECT again, reused, entry_ids::text[], before, available, repaid
     FROM accrue($1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::uuid[], $16::uuid[], $17, $18,
@@ -52,17 +55,24 @@ _CLASS = "SELECT class_for($1::uuid, $2, $3, $4, $5)"
 async def accrue(
     lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int
 ) -> list[Accrued | DomainError]:
-    """Posts the grants, and tells them by one event a partition.
+    """Posts the grants in one transaction, or two where members repeat, and tells them by one event a partition.
 
     A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
-    members = [grant.asked.member_id for grant in grants]
-    if len(set(members)) < len(members):
+    places: dict[str, int] = {}
+    repeated: list[int] = []
+    for i, grant in enumerate(grants):
+        if places.setdefault(grant.asked.member_id, i) != i:
+            repeated.append(i)
+    if len(repeated) > len(grants) // FEW_REPEATED:
         return await _accrue(lane, tenant_id, grants, partitions=partitions, is_distinct=False)
-    # sorted here, Postgres need not: accounts are locked in one order
-    order = sorted(range(len(grants)), key=members.__getitem__)
-    verdicts = await _accrue(lane, tenant_id, [grants[i] for i in order], partitions=partitions, is_distinct=True)
-    places = sorted(range(len(order)), key=order.__getitem__)
-    return [verdicts[place] for place in places]
+    # the first of each member go the short way, sorted here, since accounts are locked in one order; the others follow
+    order = [places[member_id] for member_id in sorted(places)]
+    firsts = await _accrue(lane, tenant_id, [grants[i] for i in order], partitions=partitions, is_distinct=True)
+    verdicts = dict(zip(order, firsts, strict=True))
+    if repeated:
+        later = await accrue(lane, tenant_id, [grants[i] for i in repeated], partitions=partitions)
+        verdicts.update(zip(repeated, later, strict=True))
+    return [verdicts[i] for i in range(len(grants))]
 
 
 async def _accrue(

@@ -28,8 +28,8 @@ from services.runtime.ids import new_id
 from services.runtime.outbox import partition_of
 from services.runtime.pages import page_size
 
-# a bundle is up to 500 items of one caller already: a few of them make a full batch
-BUNDLES = 2
+# a bundle is up to 500 items of one caller already: four of 200 a transaction took a tenth less than two
+BUNDLES = 4
 
 Bundle = tuple[Grant, ...]
 Verdicts = list[Accrued | DomainError]

@@ -194,7 +194,7 @@ async def _lots(house: House, member_id: str) -> list[tuple[object, ...]]:
             SELECT e.class_no, e.end_points, e.account_version, e.points, e.expires_at, p.earned_points,
                    p.last_expires_at, p.next_expires_at, a.account_version AS versions, a.due_at
             FROM entries e
-            JOIN pools p USING (tenant_id, member_id, class_no)
+            JOIN whole_pools p USING (tenant_id, member_id, class_no)
             JOIN accounts a ON a.tenant_id = e.tenant_id AND a.member_id = e.member_id
             WHERE e.member_id = $1::uuid
             ORDER BY e.account_version

@@ -15,7 +15,35 @@ LANGUAGE sql AS $$
     ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING
 $$;
 
--- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, posts what is due.
+-- Gives the pools what their members' accounts have kept of them as tails: what reads pools after it reads all.
+CREATE OR REPLACE FUNCTION fold(p_tenant uuid, p_members uuid[], p_currencies text[]) RETURNS void
+LANGUAGE sql AS $$
+    WITH stale AS MATERIALIZED (
+        SELECT x.ord, p.ctid AS pool_row, a.tail_end, a.tail_expires_at
+        FROM (
+            SELECT m, c, min(ord) AS ord FROM unnest(p_members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
+            GROUP BY m, c
+        ) x
+        CROSS JOIN LATERAL (
+            SELECT member_id, tail_class, tail_end, tail_expires_at FROM accounts
+            WHERE tenant_id = p_tenant AND member_id = x.m AND point_currency = x.c
+            LIMIT 1
+        ) a
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM pools
+            WHERE tenant_id = p_tenant AND member_id = a.member_id AND class_no = a.tail_class
+              AND earned_points < a.tail_end
+            LIMIT 1
+        ) p
+    )
+    UPDATE pools p SET earned_points = s.tail_end, last_expires_at = greatest(p.last_expires_at, s.tail_expires_at)
+    FROM stale s
+    -- always so: rows are updated by their ctid (see the top)
+    WHERE p.tenant_id = p_tenant AND p.ctid = s.pool_row AND s.ord BETWEEN 1 AND 1000000
+$$;
+
+-- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, folds tails, posts what
+-- is due.
 -- Returns the members whose accounts they are now, and whether one of them has debt.
 CREATE OR REPLACE FUNCTION enter(
     p_tenant uuid, p_now timestamptz, p_currencies text[], INOUT members uuid[], OUT owing boolean
@@ -26,6 +54,7 @@ DECLARE
     v_found bigint;
     v_merged boolean;
     v_due boolean;
+    v_tailed boolean;
     v_account record;
 BEGIN
     LOOP
@@ -34,14 +63,14 @@ BEGIN
                 SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c) ORDER BY m, c
             ), locked AS MATERIALIZED (
                 SELECT a.* FROM wanted CROSS JOIN LATERAL (
-                    SELECT merged_into, due_at, debt_points FROM accounts
+                    SELECT merged_into, due_at, debt_points, tail_class FROM accounts
                     WHERE tenant_id = p_tenant AND member_id = m AND point_currency = c
                     LIMIT 1 FOR UPDATE
                 ) a
             )
             SELECT (SELECT count(*) FROM wanted), count(*), bool_or(merged_into IS NOT NULL), bool_or(due_at <= p_now),
-                   bool_or(debt_points > 0)
-            INTO v_wanted, v_found, v_merged, v_due, owing
+                   bool_or(debt_points > 0), bool_or(tail_class IS NOT NULL)
+            INTO v_wanted, v_found, v_merged, v_due, owing, v_tailed
             FROM locked;
             IF v_found < v_wanted THEN
                 -- the locks go before accounts are made: who waits for a new account must hold no old one
@@ -56,6 +85,9 @@ BEGIN
         FROM unnest(members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
         JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c;
     END LOOP;
+    IF v_tailed THEN
+        PERFORM fold(p_tenant, members, p_currencies);
+    END IF;
     IF v_due THEN
         FOR v_account IN
             SELECT DISTINCT a.member_id, a.point_currency
@@ -163,7 +195,8 @@ BEGIN
             account_version = a.account_version + s.entries,
             available_points = a.available_points + s.lots,
             pending_points = a.pending_points + s.pending,
-            due_at = least(a.due_at, s.due_at)
+            due_at = least(a.due_at, s.due_at),
+            tail_class = NULL
         FROM summed s
         WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row
     )
@@ -216,6 +249,75 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Tells the grants of each partition together; nothing of a partition that has none.
+CREATE OR REPLACE FUNCTION tell_grants(
+    p_tenant uuid, p_now timestamptz, p_trace text, p_events uuid[], p_told bytea[]
+) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
+                        occurred_at, trace)
+    SELECT p_tenant, e.event_id, 'loyalty.PointsGranted', 'grants', e.event_id::text, 1, e.place - 1, e.payload,
+           p_now, p_trace
+    FROM unnest(p_events, p_told) WITH ORDINALITY AS e(event_id, payload, place)
+    WHERE e.payload IS NOT NULL
+$$;
+
+-- Writes grants of different members whose accounts are locked and plain, at `p_rows` and of `p_versions`. An account
+-- keeps the end of the pool that was earned in last, its tail, so that the pool's own row rests until something else asks
+-- for it (`fold`). `p_ends` and `p_expires` say where each lot ends, and when; no end where the pool is no tail yet.
+CREATE OR REPLACE FUNCTION grant_distinct(
+    p_tenant uuid, p_now timestamptz, t_currencies text[], t_classes integer[], t_expires timestamptz[],
+    t_reasons text[], t_stores text[], t_channels text[], p_terms smallint[], p_members uuid[], p_entries uuid[],
+    p_points bigint[], p_occurred timestamptz[], p_rows tid[], p_versions bigint[], p_ends bigint[],
+    p_expires timestamptz[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_ends bigint[] := p_ends;
+    v_expires timestamptz[] := p_expires;
+    r record;
+BEGIN
+    UPDATE accounts a SET
+        account_version = a.account_version + 1,
+        available_points = a.available_points + i.points,
+        tail_end = coalesce(i.end_points, a.tail_end),
+        tail_expires_at = CASE WHEN i.end_points IS NULL THEN a.tail_expires_at ELSE i.expires_at END
+    FROM (
+        SELECT * FROM unnest(p_rows, p_points, p_ends, p_expires) WITH ORDINALITY
+                      AS i(account_row, points, end_points, expires_at, ord)
+        WHERE ord BETWEEN 1 AND 1000000
+    ) i
+    WHERE a.tenant_id = p_tenant AND a.ctid = i.account_row;
+
+    IF array_position(p_ends, NULL) IS NOT NULL THEN
+        FOR i IN 1 .. cardinality(p_ends) LOOP
+            CONTINUE WHEN p_ends[i] IS NOT NULL;
+            INSERT INTO pools AS p (tenant_id, member_id, class_no, owner_id, point_currency, earned_points,
+                                    last_expires_at, next_expires_at)
+            VALUES (p_tenant, p_members[i], t_classes[p_terms[i]], p_members[i], t_currencies[p_terms[i]], p_points[i],
+                    t_expires[p_terms[i]], t_expires[p_terms[i]])
+            ON CONFLICT (tenant_id, member_id, class_no) DO UPDATE SET
+                earned_points = p.earned_points + excluded.earned_points,
+                last_expires_at = greatest(p.last_expires_at, excluded.last_expires_at),
+                next_expires_at = coalesce(p.next_expires_at, greatest(p.last_expires_at, excluded.last_expires_at))
+            RETURNING p.earned_points, p.last_expires_at INTO r;
+            v_ends[i] := r.earned_points; v_expires[i] := r.last_expires_at;
+            UPDATE accounts SET
+                due_at = least(due_at, r.last_expires_at),
+                tail_class = coalesce(tail_class, t_classes[p_terms[i]]),
+                tail_end = CASE WHEN tail_class IS NULL THEN r.earned_points ELSE tail_end END,
+                tail_expires_at = CASE WHEN tail_class IS NULL THEN r.last_expires_at ELSE tail_expires_at END
+            WHERE tenant_id = p_tenant AND member_id = p_members[i] AND point_currency = t_currencies[p_terms[i]];
+        END LOOP;
+    END IF;
+
+    INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
+                         source, target, points, expires_at, occurred_at, reason, store_id, channel)
+    SELECT p_tenant, i.member_id, t_classes[i.t], i.end_points, i.version + 1, i.member_id, i.entry_id, 1,
+           11, 2, i.points, i.expires_at, coalesce(i.occurred_at, p_now), t_reasons[i.t], t_stores[i.t],
+           t_channels[i.t]
+    FROM unnest(p_members, p_terms, p_entries, p_points, p_occurred, p_versions, v_ends, v_expires)
+         AS i(member_id, t, entry_id, points, occurred_at, version, end_points, expires_at);
+END $$;
+
 -- Grants, each under its request id. An item that is not the first of its request in the batch gets the first's verdict.
 -- What many items share comes once, as terms (`t_...`), and each item says which are its own (`p_terms`). What is granted
 -- is told by one event a partition: protobuf's repeated fields are joined by joining their bytes, and `p_events` has an
@@ -225,8 +327,11 @@ END $$;
 -- `p_occurred` has no time for happens now. Returns arrays in the order of the items: what was available `before` each or,
 -- off the short way, is `available` after it; no ids and no `repaid` where all are new and nothing was owed.
 --
--- Accounts that are plain (not merged, nothing due, no debt) take a short way: nothing to settle or repay, and window
--- functions only where an account has several items. All others go by `enter` and `post_points`.
+-- Accounts that are plain (not merged, nothing due, no debt) take short ways, where there is nothing to settle or repay:
+-- * `p_distinct` and no request that was answered before: all is written at once (`grant_distinct`), and undone if a
+--   request turns out to be known;
+-- * else what was answered is looked up, and window functions number an account's several items.
+-- All others go by `enter` and `post_points`.
 CREATE OR REPLACE FUNCTION accrue(
     p_tenant uuid, p_now timestamptz, p_trace text, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[],
@@ -241,6 +346,9 @@ DECLARE
     v_plain boolean := false;
     v_wanted bigint;
     v_found bigint;
+    v_tailed boolean;
+    -- where each item's lot ends in the pool that is its account's tail
+    v_ends bigint[];
     -- the accounts in the order of their first items; of all items, where an account has several
     v_firsts bigint[];
     v_rows tid[];
@@ -260,11 +368,14 @@ BEGIN
           -- in one fixed order: two batches must not deadlock
           IF p_distinct THEN
             v_wanted := cardinality(p_members);
-            SELECT count(*), bool_and(a.is_plain), array_agg(a.account_row), array_agg(a.account_version),
-                   array_agg(a.available_points)
-            INTO v_found, v_plain, v_rows, v_versions, before
-            FROM unnest(p_members, p_terms) AS i(m, t) CROSS JOIN LATERAL (
-                SELECT ctid AS account_row, account_version, available_points,
+            SELECT count(*), bool_and(a.is_plain), bool_or(a.tail_class IS NOT NULL), array_agg(a.account_row),
+                   array_agg(a.account_version), array_agg(a.available_points),
+                   array_agg(CASE WHEN a.tail_class = t_classes[i.t] THEN a.tail_end + i.points END),
+                   -- a late sale never expires before one already posted there
+                   array_agg(greatest(a.tail_expires_at, t_expires[i.t]))
+            INTO v_found, v_plain, v_tailed, v_rows, v_versions, before, v_ends, v_expires
+            FROM unnest(p_members, p_terms, p_points) AS i(m, t, points) CROSS JOIN LATERAL (
+                SELECT ctid AS account_row, account_version, available_points, tail_class, tail_end, tail_expires_at,
                        merged_into IS NULL AND debt_points = 0 AND (due_at > p_now) IS NOT FALSE AS is_plain
                 FROM accounts
                 WHERE tenant_id = p_tenant AND member_id = i.m AND point_currency = t_currencies[i.t]
@@ -278,7 +389,8 @@ BEGIN
             ), locked AS MATERIALIZED (
                 SELECT w.ord, a.* FROM wanted w CROSS JOIN LATERAL (
                     SELECT ctid AS account_row, account_version, available_points,
-                           merged_into IS NULL AND debt_points = 0 AND (due_at > p_now) IS NOT FALSE AS is_plain
+                           merged_into IS NULL AND debt_points = 0 AND (due_at > p_now) IS NOT FALSE AS is_plain,
+                           tail_class IS NOT NULL AS is_tailed
                     FROM accounts
                     WHERE tenant_id = p_tenant AND member_id = w.m AND point_currency = w.c
                     LIMIT 1 FOR UPDATE
@@ -286,8 +398,8 @@ BEGIN
             )
             SELECT (SELECT count(*) FROM wanted), count(*), bool_and(is_plain), array_agg(ord ORDER BY ord),
                    array_agg(account_row ORDER BY ord), array_agg(account_version ORDER BY ord),
-                   array_agg(available_points ORDER BY ord)
-            INTO v_wanted, v_found, v_plain, v_firsts, v_rows, v_versions, before
+                   array_agg(available_points ORDER BY ord), bool_or(is_tailed)
+            INTO v_wanted, v_found, v_plain, v_firsts, v_rows, v_versions, before, v_tailed
             FROM locked;
           END IF;
           IF v_found < v_wanted THEN
@@ -300,6 +412,24 @@ BEGIN
                                                         FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord)));
         END;
     END LOOP;
+    IF p_distinct AND p_first IS NULL AND v_plain THEN
+        BEGIN
+            INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, entry_id,
+                                        available_points, repaid_points)
+            SELECT p_tenant, t_clients[i.t], 'loyalty.accrue', i.request_id, i.print, i.entry_id, i.before + i.points, 0
+            FROM unnest(p_terms, p_requests, p_prints, p_entries, p_points, before)
+                 AS i(t, request_id, print, entry_id, points, before);
+            PERFORM grant_distinct(p_tenant, p_now, t_currencies, t_classes, t_expires, t_reasons, t_stores, t_channels,
+                                   p_terms, p_members, p_entries, p_points, p_occurred, v_rows, v_versions, v_ends,
+                                   v_expires);
+            PERFORM tell_grants(p_tenant, p_now, p_trace, p_events, p_told);
+            again := false;
+            RETURN;
+        EXCEPTION WHEN unique_violation THEN
+            NULL; -- some were answered before: which, is looked up
+        END;
+    END IF;
+    v_expires := NULL;
     IF NOT v_plain THEN
         SELECT array_agg(t_currencies[t] ORDER BY ord) AS currencies, array_agg(t_classes[t] ORDER BY ord) AS classes,
                array_agg(t_expires[t] ORDER BY ord) AS expires, array_agg(t_reasons[t] ORDER BY ord) AS reasons,
@@ -330,6 +460,10 @@ BEGIN
                          x.stores, x.channels, NULL);
         available := r.available; repaid := r.repaid; before := NULL;
     ELSE
+        IF v_tailed THEN
+            PERFORM fold(p_tenant, p_members, (SELECT array_agg(t_currencies[t] ORDER BY ord)
+                                               FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord)));
+        END IF;
         IF v_wanted < cardinality(p_members) THEN
             SELECT array_agg(a.account_row ORDER BY i.ord), array_agg(a.version + i.nth - 1 ORDER BY i.ord),
                    array_agg(a.before + i.account_points - i.points ORDER BY i.ord),
@@ -391,9 +525,14 @@ BEGIN
         UPDATE accounts a SET
             account_version = s.version + 1,
             available_points = a.available_points + s.points,
-            due_at = least(a.due_at, s.due_at)
+            due_at = least(a.due_at, s.due_at),
+            tail_class = CASE WHEN s.pools = 1 THEN s.class_no END,
+            tail_end = s.end_points,
+            tail_expires_at = s.last_expires_at
         FROM (
-            SELECT account_row, max(version) AS version, sum(points) AS points, min(lot_expires_at) AS due_at
+            SELECT account_row, max(version) AS version, sum(points) AS points, min(lot_expires_at) AS due_at,
+                   count(DISTINCT class_no) AS pools, min(class_no) AS class_no, max(end_points) AS end_points,
+                   max(lot_expires_at) AS last_expires_at
             FROM item GROUP BY account_row
         ) s
         WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row;
@@ -408,12 +547,7 @@ BEGIN
     WHERE i.fresh;
 
     IF v_all_fresh THEN
-        INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
-                            occurred_at, trace)
-        SELECT p_tenant, e.event_id, 'loyalty.PointsGranted', 'grants', e.event_id::text, 1, e.place - 1, e.payload,
-               p_now, p_trace
-        FROM unnest(p_events, p_told) WITH ORDINALITY AS e(event_id, payload, place)
-        WHERE e.payload IS NOT NULL;
+        PERFORM tell_grants(p_tenant, p_now, p_trace, p_events, p_told);
     ELSE
         INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
                             occurred_at, trace)

@@ -72,9 +72,10 @@ BEGIN
         next_expires_at = coalesce(p.next_expires_at, greatest(p.last_expires_at, p_expires))
     RETURNING p.earned_points, p.last_expires_at INTO end_points, v_expires;
     PERFORM book(w, p_entry, p_member, p_class, end_points, p_kind, p_source, 2::smallint, p_points, v_expires);
-    UPDATE accounts SET due_at = v_expires
+    -- a tail would not know of this lot
+    UPDATE accounts SET due_at = least(due_at, v_expires), tail_class = NULL
     WHERE tenant_id = w.tenant_id AND member_id = w.owner_id AND point_currency = w.point_currency
-      AND (due_at IS NULL OR due_at > v_expires);
+      AND (due_at IS NULL OR due_at > v_expires OR tail_class IS NOT NULL);
     repaid_points := repay(w, p_member, p_class, p_points);
 END $$;
 
@@ -143,7 +144,9 @@ BEGIN
         (SELECT min(matures_at) FROM earnings
          WHERE tenant_id = p_tenant AND owner_id = p_owner AND point_currency = p_currency AND pending_points > 0),
         (SELECT min(next_expires_at) FROM pools
-         WHERE tenant_id = p_tenant AND owner_id = p_owner AND point_currency = p_currency))
+         WHERE tenant_id = p_tenant AND owner_id = p_owner AND point_currency = p_currency)),
+        -- a pool without a next expiry would not be told of the next lot's
+        tail_class = NULL
     WHERE tenant_id = p_tenant AND member_id = p_owner AND point_currency = p_currency;
 END $$;
 
@@ -165,7 +168,6 @@ LANGUAGE sql STABLE AS $$
                     ELSE holes_between(p_tenant, p.member_id, p.class_no, l.end_points - 1, l.end_points) END AS own
     ) h
     WHERE p.tenant_id = p_tenant AND p.owner_id = p_owner AND p.point_currency = p_currency
-      AND p.consumed_points + p.hole_points < p.earned_points
       AND h.own_end > p.consumed_points AND l.points > h.own
 $$;
 

@@ -64,7 +64,7 @@ BEGIN
     FROM accounts a
     WHERE s.tenant_id = p_tenant AND s.member_id = p_survivor AND s.point_currency = p_currency
       AND a.tenant_id = p_tenant AND a.member_id = p_alias AND a.point_currency = p_currency;
-    UPDATE accounts SET merged_into = p_survivor, due_at = NULL
+    UPDATE accounts SET merged_into = p_survivor, due_at = NULL, tail_class = NULL
     WHERE tenant_id = p_tenant AND member_id = p_alias AND point_currency = p_currency;
     -- one of them owed what the other has
     FOR part IN

@@ -72,6 +72,7 @@ BEGIN
         WHERE tenant_id = p_tenant AND due_at <= p_now AND merged_into IS NULL
         ORDER BY due_at LIMIT p_limit FOR UPDATE SKIP LOCKED
     ) due;
+    PERFORM fold(p_tenant, v_members, v_currencies);
     FOR i IN 1 .. coalesce(cardinality(v_members), 0) LOOP
         PERFORM settle(p_tenant, v_members[i], v_currencies[i], p_now);
     END LOOP;
@@ -79,7 +80,11 @@ BEGIN
 END $$;
 
 -- What of the owner's points expires first, and when. Without holes it reads two lots a pool, however many there are.
-CREATE OR REPLACE FUNCTION next_expiry(p_tenant uuid, p_owner uuid, p_currency text, OUT expires_at timestamptz, OUT points bigint)
+-- Nothing is locked and folded for it, so the account's tail is told.
+CREATE OR REPLACE FUNCTION next_expiry(
+    p_tenant uuid, p_owner uuid, p_currency text, p_tail_class integer, p_tail_end bigint,
+    OUT expires_at timestamptz, OUT points bigint
+)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     p record;
@@ -88,9 +93,13 @@ DECLARE
 BEGIN
     points := 0;
     FOR p IN
-        SELECT member_id, class_no, earned_points, consumed_points, floor_end, hole_points FROM pools
+        SELECT member_id, class_no, e.earned_points, consumed_points, floor_end, hole_points
+        FROM pools
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN member_id = p_owner AND class_no = p_tail_class THEN p_tail_end ELSE pools.earned_points END
+        ) e(earned_points)
         WHERE tenant_id = p_tenant AND owner_id = p_owner AND point_currency = p_currency
-          AND consumed_points + hole_points < earned_points
+          AND consumed_points + hole_points < e.earned_points
     LOOP
         IF p.hole_points > 0 THEN
             -- lots have to be counted one by one
@@ -144,9 +153,9 @@ BEGIN
     INTO available, pending, held, debt, next_expiry, next_points
     FROM unnest(v_members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
     LEFT JOIN LATERAL (
-        SELECT available_points, pending_points, held_points, debt_points FROM accounts
+        SELECT available_points, pending_points, held_points, debt_points, tail_class, tail_end FROM accounts
         WHERE tenant_id = p_tenant AND member_id = x.m AND point_currency = x.c
         LIMIT 1
     ) a ON true
-    LEFT JOIN LATERAL next_expiry(p_tenant, x.m, x.c) n ON a.available_points > 0;
+    LEFT JOIN LATERAL next_expiry(p_tenant, x.m, x.c, a.tail_class, a.tail_end) n ON a.available_points > 0;
 END $$;
