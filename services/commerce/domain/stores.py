@@ -16,14 +16,19 @@ class Store:
     version: int
 
 
-def check_open(named: Mapping[StoreId, str], known: Mapping[StoreId, Store]) -> None:
-    """Raises UnknownStore or StoreInactive for the first store that takes no goods, prices or sales.
+def check_known(named: Mapping[StoreId, str], known: Mapping[StoreId, Store]) -> None:
+    """Raises UnknownStore for the first store that takes no goods and no prices: one that the brand does not have.
 
     `named` are the stores with the field that names each.
     """
     for store_id, field in named.items():
-        store = known.get(store_id)
-        if store is None:
+        if store_id not in known:
             raise UnknownStore(store_id, field=field)
-        if not store.active:
-            raise StoreInactive(store_id, field=field)
+
+
+def check_open(store: Store | None, store_id: StoreId, *, field: str) -> None:
+    """Raises UnknownStore or StoreInactive for a store, named by `field`, that sells nothing on-line."""
+    if store is None:
+        raise UnknownStore(store_id, field=field)
+    if not store.active:
+        raise StoreInactive(store_id, field=field)

@@ -59,9 +59,9 @@ async def product(shop: Shop, call: Call, sku: Sku) -> Product:
 
 
 async def set_prices(shop: Shop, call: Call, prices: Sequence[ListPrice], once: Once[int]) -> bytes:
-    """Sets list prices, all or none; the encoded count.
+    """Sets list prices, all or none; the encoded count. A store has its prices before it opens.
 
-    Raises UnknownStore, StoreInactive, UnknownProduct, Invalid for a price given twice.
+    Raises UnknownStore, UnknownProduct, Invalid for a price given twice.
     """
     seen: set[tuple[str, str, str]] = set()
     for at, price in enumerate(prices):
@@ -85,8 +85,10 @@ async def set_prices(shop: Shop, call: Call, prices: Sequence[ListPrice], once: 
 async def post_document(shop: Shop, call: Call, document: StockDocument, once: Once[str]) -> bytes:
     """Posts a receipt, a count or an adjustment, all or none; the encoded document id.
 
-    Raises NotAllowed for another store's stock, UnknownStore, StoreInactive, UnknownProduct, StockBelowReserved, and
-    Invalid for a quantity that the kind does not take.
+    A store is filled before it opens and counted out after it has closed.
+
+    Raises NotAllowed for another store's stock, UnknownStore, UnknownProduct, StockBelowReserved, and Invalid for a
+    quantity that the kind does not take.
     """
     call.actor.check_store(document.store_id)
     skus = [sku for sku, _ in document.lines]

@@ -1,4 +1,4 @@
-"""Whether a store takes goods, prices and sales.
+"""Whether a store takes goods and prices, which any store of the brand does, and sales, for which it must be open.
 
 What identity told by event is looked at first. A refusal is never given on that alone: the store may have been made or
 opened a moment ago, or before commerce followed stores at all. So identity is asked, outside of any transaction, and
@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
-from services.commerce.domain.refusals import StoreInactive, UnknownStore
-from services.commerce.domain.stores import Store, check_open
+from services.commerce.domain.refusals import UnknownStore
+from services.commerce.domain.stores import Store, check_known, check_open
 from services.commerce.store import stores
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
@@ -48,7 +48,7 @@ async def ask(shop: Shop, call: Call, store_ids: Iterable[StoreId]) -> dict[Stor
 
 async def check_with_identity(shop: Shop, call: Call, store_id: StoreId, *, field: str) -> None:
     """Raises UnknownStore or StoreInactive if identity says so, of a store that is not known here as open."""
-    check_open({store_id: field}, await ask(shop, call, [store_id]))
+    check_open((await ask(shop, call, [store_id])).get(store_id), store_id, field=field)
 
 
 async def once_in(
@@ -60,18 +60,18 @@ async def once_in(
 ) -> bytes:
     """What `once` answers for work in stores, each named by a field; a repeated request is answered as the first was.
 
-    Raises UnknownStore or StoreInactive for the first store that takes nothing.
+    Raises UnknownStore for the first store that the brand does not have; whether they are open is not asked.
     """
-    doubtful: list[StoreId] = []
+    unknown: list[StoreId] = []
 
     async def checked(connection: Connection) -> R:
         known = await stores.find(connection, call.tenant_id, named)
-        doubtful[:] = [store_id for store_id in named if store_id not in known or not known[store_id].active]
-        check_open(named, known)
+        unknown[:] = [store_id for store_id in named if store_id not in known]
+        check_known(named, known)
         return await work(connection)
 
     try:
         return await once.run(shop.database, checked)
-    except (UnknownStore, StoreInactive):
-        await ask(shop, call, doubtful)
+    except UnknownStore:
+        await ask(shop, call, unknown)
         return await once.run(shop.database, checked)

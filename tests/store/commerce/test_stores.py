@@ -1,4 +1,6 @@
-"""Stores: who names one that the brand does not have, or that is closed, is refused; what was sold there is a fact."""
+"""Stores: who names one that the brand does not have is refused, and who would sell in a closed one; goods and prices
+come before it opens, and what was sold there is a fact.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -77,14 +79,23 @@ async def receive(brand: Brand) -> object:
     return await brand.stock.post_document(document(), brand.office())
 
 
-CALLS = [
+async def take(brand: Brand) -> object:
+    """A document of somebody who is bound to the store."""
+    return await brand.stock.post_document(document(), brand.call(store=NEW, kind=ActorKind.STAFF, scopes=SCOPES))
+
+
+SALES = [
     pytest.param(quote, "basket.store_id", id="a quote"),
     pytest.param(place, "basket.store_id", id="an order"),
     pytest.param(sell, "basket.store_id", id="a sale"),
     pytest.param(sell_at_its_till, "basket.store_id", id="a sale of a till that is bound to the store"),
+]
+GOODS = [
     pytest.param(set_prices, "prices[2].store_id", id="a store's prices"),
     pytest.param(receive, "store_id", id="a stock document"),
+    pytest.param(take, "store_id", id="a stock document of the store's own staff"),
 ]
+CALLS = [*SALES, *GOODS]
 Asking = Callable[[Brand], Awaitable[object]]
 
 
@@ -135,8 +146,8 @@ def asked(brand: Brand) -> int:
     return brand.peers.link.calls.count(f"stores.find {NEW}")
 
 
-@pytest.mark.parametrize(("asking", "field"), CALLS)
-async def test_a_store_that_is_not_there_or_closed_takes_nothing(brand: Brand, asking: Asking, field: str) -> None:
+@pytest.mark.parametrize(("asking", "field"), SALES)
+async def test_a_store_that_is_not_there_or_closed_sells_nothing(brand: Brand, asking: Asking, field: str) -> None:
     assert await refusal(asking, brand) == ("STORE_NOT_FOUND", NEW, field)
     brand.peers.stores.put(NEW, active=False)
     assert await refusal(asking, brand) == ("STORE_INACTIVE", NEW, field)
@@ -148,6 +159,40 @@ async def test_a_store_that_is_not_there_or_closed_takes_nothing(brand: Brand, a
     assert (await known(brand))[NEW] == (True, 2)
     await asking(brand)
     assert asked(brand) == 3
+    await brand.audited()
+
+
+@pytest.mark.parametrize(("asking", "field"), GOODS)
+async def test_a_store_has_its_goods_and_prices_before_it_opens(brand: Brand, asking: Asking, field: str) -> None:
+    assert await refusal(asking, brand) == ("STORE_NOT_FOUND", NEW, field)
+    brand.peers.stores.put(NEW, active=False)
+    await asking(brand)
+    await asking(brand)
+    assert ((await known(brand))[NEW], asked(brand)) == ((False, 1), 2)
+    for selling in (quote, place, sell, sell_at_its_till):
+        assert (await refusal(selling, brand))[0] == "STORE_INACTIVE"
+    await brand.audited()
+
+
+@pytest.mark.parametrize(("asking", "field"), GOODS)
+async def test_a_store_is_counted_out_after_it_has_closed(brand: Brand, asking: Asking, field: str) -> None:
+    await tell(brand, (NEW, True, 1), (NEW, False, 2))
+    await asking(brand)
+    assert (asked(brand), (await known(brand))[NEW]) == (0, (False, 2)), field
+    await brand.audited()
+
+
+async def test_a_store_sells_at_its_price_what_it_got_before_it_opened(brand: Brand) -> None:
+    brand.peers.stores.put(NEW, active=False)
+    await receive(brand)
+    await set_prices(brand)
+    brand.peers.stores.put(NEW)
+    basket = brand.basket(order_pb2.BasketLine(line_id="1", sku="TEA", quantity=1))
+    basket.store_id = NEW
+    request = order_pb2.SellRequest(request_id=new_id(), sale=brand.sale(basket))
+    assert (await brand.pos.sell(request, backend(brand))).order.net_minor == 3
+    level = catalogue_pb2.GetStockRequest(store_id=NEW, sku="TEA")
+    assert (await brand.stock.get_stock(level, brand.office())).on_hand == 0
     await brand.audited()
 
 
@@ -170,7 +215,7 @@ async def test_another_tenants_store_is_nobodys(brand: Brand) -> None:
 async def test_the_later_of_two_tales_counts(brand: Brand) -> None:
     brand.peers.stores.put(NEW)
     brand.peers.stores.put(NEW, active=False)
-    assert (await refusal(receive, brand))[0] == "STORE_INACTIVE"
+    assert (await refusal(sell, brand))[0] == "STORE_INACTIVE"
     # the event of its opening comes after identity was asked
     await tell(brand, (NEW, True, 1))
     assert (await known(brand))[NEW] == (False, 2)

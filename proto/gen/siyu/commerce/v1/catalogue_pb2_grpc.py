@@ -75,10 +75,11 @@ class CatalogueServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchSetPrices(self, request, context):
-        """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's.
+        """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's. A store has its
+        prices before it opens: whether it is active is not asked.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-        price in a store that the brand does not have, or that is not open for business (metadata `store_id`, `field`).
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a price in a store that the brand does not
+        have (metadata `store_id`, `field`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,11 +229,12 @@ class StockServiceServicer:
     """
 
     def PostDocument(self, request, context):
-        """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
+        """Posts a stock document: a receipt, a count or an adjustment of up to 5,000 lines, all or none. A store is filled
+        before it opens and counted out after it has closed: whether it is active is not asked.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-        store that the brand does not have, or that is not open for business (metadata `store_id`, `field`);
-        STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for another store's stock.
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
+        (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
+        another store's stock.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,10 +44,11 @@ class CatalogueServiceStub:
     Refusals: PRODUCT_NOT_FOUND (NOT_FOUND).
     """
     BatchSetPrices: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.BatchSetPricesRequest, _catalogue_pb2.BatchSetPricesResponse]
-    """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's.
+    """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's. A store has its
+    prices before it opens: whether it is active is not asked.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-    price in a store that the brand does not have, or that is not open for business (metadata `store_id`, `field`).
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a price in a store that the brand does not
+    have (metadata `store_id`, `field`).
     """
 
 @_typing.type_check_only
@@ -66,10 +67,11 @@ class CatalogueServiceAsyncStub(CatalogueServiceStub):
     Refusals: PRODUCT_NOT_FOUND (NOT_FOUND).
     """
     BatchSetPrices: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.BatchSetPricesRequest, _catalogue_pb2.BatchSetPricesResponse]  # type: ignore[assignment]
-    """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's.
+    """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's. A store has its
+    prices before it opens: whether it is active is not asked.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-    price in a store that the brand does not have, or that is not open for business (metadata `store_id`, `field`).
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a price in a store that the brand does not
+    have (metadata `store_id`, `field`).
     """
 
 class CatalogueServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -103,10 +105,11 @@ class CatalogueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalogue_pb2.BatchSetPricesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalogue_pb2.BatchSetPricesResponse, _abc.Awaitable[_catalogue_pb2.BatchSetPricesResponse]]:
-        """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's.
+        """Sets up to 5,000 list prices. The most particular price wins: store, then channel, then the brand's. A store has its
+        prices before it opens: whether it is active is not asked.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-        price in a store that the brand does not have, or that is not open for business (metadata `store_id`, `field`).
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a price in a store that the brand does not
+        have (metadata `store_id`, `field`).
         """
 
 def add_CatalogueServiceServicer_to_server(servicer: CatalogueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
@@ -119,11 +122,12 @@ class StockServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> StockServiceAsyncStub: ...
     PostDocument: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.PostDocumentRequest, _catalogue_pb2.PostDocumentResponse]
-    """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
+    """Posts a stock document: a receipt, a count or an adjustment of up to 5,000 lines, all or none. A store is filled
+    before it opens and counted out after it has closed: whether it is active is not asked.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-    store that the brand does not have, or that is not open for business (metadata `store_id`, `field`);
-    STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for another store's stock.
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
+    (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
+    another store's stock.
     """
     GetStock: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]
     """Reads a SKU's stock in one location."""
@@ -136,11 +140,12 @@ class StockServiceAsyncStub(StockServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PostDocument: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.PostDocumentRequest, _catalogue_pb2.PostDocumentResponse]  # type: ignore[assignment]
-    """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
+    """Posts a stock document: a receipt, a count or an adjustment of up to 5,000 lines, all or none. A store is filled
+    before it opens and counted out after it has closed: whether it is active is not asked.
 
-    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-    store that the brand does not have, or that is not open for business (metadata `store_id`, `field`);
-    STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for another store's stock.
+    Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
+    (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
+    another store's stock.
     """
     GetStock: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]  # type: ignore[assignment]
     """Reads a SKU's stock in one location."""
@@ -156,11 +161,12 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalogue_pb2.PostDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalogue_pb2.PostDocumentResponse, _abc.Awaitable[_catalogue_pb2.PostDocumentResponse]]:
-        """Posts a stock document: a receipt, a count, an adjustment or a transfer of up to 5,000 lines, all or none.
+        """Posts a stock document: a receipt, a count or an adjustment of up to 5,000 lines, all or none. A store is filled
+        before it opens and counted out after it has closed: whether it is active is not asked.
 
-        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) for a
-        store that the brand does not have, or that is not open for business (metadata `store_id`, `field`);
-        STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for another store's stock.
+        Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
+        (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
+        another store's stock.
         """
 
     @_abc_1.abstractmethod

@@ -36,7 +36,9 @@ class Store(_message.Message):
     time_zone: _builtins.str
     """IANA name where it differs from the brand's; empty: the brand's."""
     active: _builtins.bool
-    """Open for business. Commerce takes no on-line sale, price or stock document for a store that is not."""
+    """Open for business. Commerce takes no quote, order or on-line sale in a store that is not; stock documents and prices
+    it takes, before the store opens and after it has closed.
+    """
     version: _builtins.int
     """Rises by one with every change; told, and never asked for: what a request says here is ignored."""
     def __init__(
