@@ -1,10 +1,12 @@
-"""When a sale happened, as far as a caller may say: points, tiers, promotions, windows and statements go by it."""
+"""When a sale or a stock document happened, as far as a caller may say.
+
+Points, tiers, promotions, windows and statements go by it, and the ledgers are read by it.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from services.commerce.domain.refusals import OccurredOutOfRange
-from services.runtime.errors import Invalid
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """A till that lost its clock says 1970 or less; ids and statements go by the time of a sale."""
@@ -20,11 +22,12 @@ Two days, since a test clock may stand at the end of a day, of up to 25 hours, w
 
 
 def check_fact(occurred_at: datetime, *, now: datetime) -> None:
-    """Raises Invalid for the time of an off-line sale that cannot be."""
-    if occurred_at > now + MAX_AHEAD:
-        raise Invalid("more than a day ahead of the business time", field="occurred_at")
-    if occurred_at < EARLIEST:
-        raise Invalid("before the year 2000: is the till's clock set?", field="occurred_at")
+    """Raises OccurredOutOfRange for a time that cannot be that of a fact: an off-line sale, a stock document."""
+    latest = now + MAX_AHEAD
+    if not EARLIEST <= occurred_at <= latest:
+        raise OccurredOutOfRange(
+            "what has happened lies", earliest=EARLIEST, latest=latest, advice="is the caller's clock set?"
+        )
 
 
 def check_tellable(occurred_at: datetime, *, now: datetime) -> None:
@@ -40,4 +43,9 @@ def check_in_time(occurred_at: datetime, *, now: datetime) -> None:
 
 
 def _out_of_range(now: datetime) -> OccurredOutOfRange:
-    return OccurredOutOfRange(earliest=now - ONLINE_LATE, latest=now + ONLINE_AHEAD)
+    return OccurredOutOfRange(
+        "an on-line sale happens",
+        earliest=now - ONLINE_LATE,
+        latest=now + ONLINE_AHEAD,
+        advice="leave the time out for now, set the till's clock, or send what was sold earlier as an off-line sale",
+    )

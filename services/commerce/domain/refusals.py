@@ -45,15 +45,14 @@ class CurrencyDiffers(Invalid):
 
 
 class OccurredOutOfRange(Invalid):
-    """An on-line call says that its sale happened at another time than about now."""
+    """A call says that something happened when it cannot have: an on-line sale not about now, a fact in the future."""
 
     reason = "OCCURRED_OUT_OF_RANGE"
 
-    def __init__(self, *, earliest: datetime, latest: datetime) -> None:
-        """Tells the bounds, in business time."""
+    def __init__(self, what: str, *, earliest: datetime, latest: datetime, advice: str) -> None:
+        """Tells what happens (noun and verb) between which bounds, in business time, and what to do about it."""
         super().__init__(
-            f"an on-line sale happens between {earliest.isoformat()} and {latest.isoformat()}, in business time; leave"
-            " the time out for now, set the till's clock, or send what was sold earlier as an off-line sale",
+            f"{what} between {earliest.isoformat()} and {latest.isoformat()}, in business time; {advice}",
             field="occurred_at",
             metadata={"earliest": earliest.isoformat(), "latest": latest.isoformat()},
         )

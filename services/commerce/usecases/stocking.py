@@ -6,6 +6,7 @@ from datetime import datetime
 
 from services.commerce.domain import stock as rules
 from services.commerce.domain.catalogue import ListPrice, Product, Upserted, check_unique
+from services.commerce.domain.moments import check_fact
 from services.commerce.domain.refusals import UnknownProduct, UnknownSupplier
 from services.commerce.domain.stock import DocumentKind, Level
 from services.commerce.store import catalogue, stock, suppliers
@@ -87,10 +88,12 @@ async def post_document(shop: Shop, call: Call, document: StockDocument, once: O
 
     A store is filled before it opens and counted out after it has closed.
 
-    Raises NotAllowed for another store's stock, UnknownStore, UnknownProduct, StockBelowReserved, and Invalid for a
-    quantity that the kind does not take.
+    Raises NotAllowed for another store's stock, UnknownStore, UnknownProduct, StockBelowReserved, OccurredOutOfRange
+    for a time that is no fact's, and Invalid for a quantity that the kind does not take.
     """
     call.actor.check_store(document.store_id)
+    if document.occurred_at is not None:
+        check_fact(document.occurred_at, now=call.now)
     skus = [sku for sku, _ in document.lines]
     check_unique(skus, field="lines")
 

@@ -374,7 +374,7 @@ class PostDocumentRequest(_message.Message):
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When, in business time; absent: now."""
+        """When, in business time; absent: now. Not before the year 2000, and at most a day ahead of the business time."""
 
     def __init__(
         self,

@@ -234,7 +234,7 @@ class StockServiceServicer:
 
         Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
         (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
-        another store's stock.
+        another store's stock; OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

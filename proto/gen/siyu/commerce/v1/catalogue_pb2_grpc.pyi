@@ -127,7 +127,7 @@ class StockServiceStub:
 
     Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
     (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
-    another store's stock.
+    another store's stock; OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
     """
     GetStock: _grpc.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]
     """Reads a SKU's stock in one location."""
@@ -145,7 +145,7 @@ class StockServiceAsyncStub(StockServiceStub):
 
     Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
     (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
-    another store's stock.
+    another store's stock; OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
     """
     GetStock: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.GetStockRequest, _catalogue_pb2.GetStockResponse]  # type: ignore[assignment]
     """Reads a SKU's stock in one location."""
@@ -166,7 +166,7 @@ class StockServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refusals: PRODUCT_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) for a store that the brand does not have
         (metadata `store_id`, `field`); STOCK_BELOW_RESERVED (FAILED_PRECONDITION); OUT_OF_SCOPE (PERMISSION_DENIED) for
-        another store's stock.
+        another store's stock; OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
         """
 
     @_abc_1.abstractmethod

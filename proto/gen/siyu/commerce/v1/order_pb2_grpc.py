@@ -491,7 +491,7 @@ class PosServiceServicer:
         """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
         points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -269,7 +269,7 @@ class PosServiceStub:
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
     points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
     """
     ListExceptions: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]
     """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
@@ -301,7 +301,7 @@ class PosServiceAsyncStub(PosServiceStub):
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
     points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
     """
     ListExceptions: _aio.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]  # type: ignore[assignment]
     """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
@@ -342,7 +342,7 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
         points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
         """
 
     @_abc_1.abstractmethod
