@@ -33,6 +33,9 @@ from the credential, never from a body.
 **Numbers.** Money is in minor units (`…Minor`) with an ISO 4217 code; points are whole. 64-bit numbers are strings in
 JSON, so that no reader loses a digit. Fields that hold nothing are written out (`""`, `"0"`, `[]`).
 
+**Misspelt names.** An unknown query parameter is refused. An unknown field of a body is **ignored**, as if it had not
+been sent: check what you send against the schemas of this document, or call over gRPC with the generated messages.
+
 **Repeating.** Whatever changes something carries a `requestId`: the same id with the same body is answered the same,
 however often it is sent. Repeat a call whose answer got lost; never make up a new id for it.
 

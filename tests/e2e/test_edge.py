@@ -163,6 +163,17 @@ async def test_what_envoy_can_not_read(edge: TestEdge, method: str, path: str, b
     check_status(reply, http=400, code=3, reason="MALFORMED_REQUEST")
 
 
+async def test_an_unknown_field_of_a_body_is_ignored_and_the_document_says_so(edge: TestEdge) -> None:
+    """A newer Envoy may be able to refuse it; then the document has to change, too."""
+    edge.seen.clear()
+    asked = {**ACCRUE, "expiryClas": "bonus"}
+    reply = await edge.http.post("/v1/points:accrue", json=asked, headers=edge.bearer("loyalty.points.write"))
+    assert reply.status_code == 200, reply.text
+    assert edge.seen[-1][1].expiry_class == ""
+    told = (await edge.http.get("/openapi.json")).json()["info"]["description"]
+    assert "unknown field of a body is **ignored**" in told
+
+
 async def test_an_id_in_the_path_may_have_any_character(edge: TestEdge) -> None:
     edge.seen.clear()
     url = "/v1/points/holds/till%2F1%3A%3F%25:void"
