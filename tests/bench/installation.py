@@ -55,7 +55,8 @@ class Installation:
         """What CPU is measured of."""
         return {
             "client": lambda: [os.getpid()],
-            "server": lambda: [self.stack.pids["loyalty"]],
+            "server": lambda: [self.stack.pids["loyalty/api"]],
+            "relay": lambda: [self.stack.pids["loyalty/background"]],
             "Postgres": lambda: family(self.postgres_pid),
         }
 
@@ -66,7 +67,8 @@ async def installed() -> AsyncIterator[Installation]:
     with tempfile.TemporaryDirectory(prefix="siyu-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)
-        settings = StackSettings.for_tests(folder / "stack", shared_buffers_mb=512)
+        # as in a cluster: the api is one role, and the relay another
+        settings = StackSettings.for_tests(folder / "stack", split="api", shared_buffers_mb=512)
         async with LocalStack(settings, services=("identity", "loyalty")) as stack, _echo() as echo_address:
             wire = Wire(stack.addresses)
             brand = await _brand(wire, stack)

@@ -13,7 +13,7 @@ from tests.bench.rounds import Result, compare, rate, watched
 CALLERS = 256
 BATCH_CALLERS = 16
 BATCH_ITEMS = 200
-DURATION_S = 3.0
+DURATION_S = 5.0
 TIMEOUT_S = 30
 DUPLICATE_SHARE = 0.2
 REDEEM_SHARE = 0.6
