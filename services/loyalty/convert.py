@@ -70,7 +70,7 @@ def grant(request: points_pb2.AccrueRequest) -> GrantAsked:
     return GrantAsked(
         request_id=request.request_id,
         fingerprint=_grant_fingerprint(request),
-        member_id=request.member_id,
+        member_id=request.member_id.lower(),
         point_currency=request.point_currency,
         points=request.points,
         expiry_class=request.expiry_class,
@@ -123,7 +123,7 @@ def verdicts_message(response: VerdictsMessage, verdicts: Sequence[Accrued | Dom
 def quote(request: points_pb2.QuotePointsRequest) -> QuoteAsked:
     """The order to be quoted."""
     return QuoteAsked(
-        member_id=request.member_id,
+        member_id=request.member_id.lower(),
         point_currency=request.point_currency,
         occurred_at=optional(request, "occurred_at"),
         lines=tuple(
@@ -172,7 +172,7 @@ def hold(request: points_pb2.HoldPointsRequest, call: Call, *, machine_now: date
         request_id=request.request_id,
         fingerprint=fingerprint_of(request),
         hold_id=request.hold_id,
-        member_id=request.member_id,
+        member_id=request.member_id.lower(),
         point_currency=request.point_currency,
         points=request.points,
         expires_at=machine_now + hold_time_to_live(request.ttl_s),

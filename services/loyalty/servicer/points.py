@@ -43,7 +43,9 @@ class PointsServicer:
 
     async def get_balance(self, request: points_pb2.GetBalanceRequest, call: Call) -> points_pb2.GetBalanceResponse:
         """A member's balance."""
-        balance = await self.desk.balance(call, member_id=request.member_id, point_currency=request.point_currency)
+        balance = await self.desk.balance(
+            call, member_id=request.member_id.lower(), point_currency=request.point_currency
+        )
         return convert.balance_message(balance)
 
     async def hold_points(self, request: points_pb2.HoldPointsRequest, call: Call) -> points_pb2.HoldPointsResponse:
@@ -65,7 +67,7 @@ class PointsServicer:
         """A page of the member's history."""
         entries, following = await self.desk.entries(
             call,
-            member_id=request.member_id,
+            member_id=request.member_id.lower(),
             point_currency=request.point_currency,
             size=request.page_size,
             after=_place(request.page_token),

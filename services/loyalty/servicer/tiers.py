@@ -19,7 +19,7 @@ class TierServicer:
 
     async def get_tier(self, request: programme_pb2.GetTierRequest, call: Call) -> programme_pb2.GetTierResponse:
         """The member's tier."""
-        seen = await self.desk.get(call, member_id=request.member_id, point_currency=request.point_currency)
+        seen = await self.desk.get(call, member_id=request.member_id.lower(), point_currency=request.point_currency)
         return convert.tier_message(seen)
 
     async def list_tier_changes(
@@ -28,7 +28,7 @@ class TierServicer:
         """A page of the member's changes of tier."""
         changes, before = await self.desk.changes(
             call,
-            member_id=request.member_id,
+            member_id=request.member_id.lower(),
             point_currency=request.point_currency,
             size=request.page_size,
             before=_version(request.page_token),

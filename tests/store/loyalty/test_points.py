@@ -239,6 +239,23 @@ async def test_a_name_that_is_taken_is_told_before_what_is_left(house: House) ->
     assert await house.audit() == {}
 
 
+async def test_a_member_written_in_two_ways_is_one_member(house: House) -> None:
+    """An id may come in capitals; grants to both spellings in one batch both count."""
+    servicer = PointsServicer(desk=house.points, clock=house.clock)
+    member = new_id()
+    await house.grant(member, 5)
+    request = points_pb2.BatchAccrueRequest()
+    for name, points in ((member, 10), (member.upper(), 20)):
+        request.items.add(
+            request_id=new_id(), member_id=name, point_currency=CURRENCY, points=points, reason="goodwill"
+        )
+    reply = await servicer.batch_accrue(request, house.call())
+    assert [verdict.accrued.available_points for verdict in reply.verdicts] == [15, 35]
+    asked = points_pb2.GetBalanceRequest(member_id=member.upper(), point_currency=CURRENCY)
+    assert (await servicer.get_balance(asked, house.call())).available_points == 35
+    assert await house.audit() == {}
+
+
 async def test_a_hold_is_not_issued_in_the_future(house: House) -> None:
     """One from the year 2199 would never be too old, and pass once its void is forgotten."""
     await house.grant(member := new_id(), 100)
