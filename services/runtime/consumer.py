@@ -29,6 +29,7 @@ from services.runtime.events import (
     Event,
     Handler,
     Queue,
+    is_waited_for,
     reason_of,
     stack_of,
 )
@@ -37,7 +38,7 @@ from services.runtime.leases import pause
 from services.runtime.parking import Shelf
 from services.runtime.reading import REDIS_TIMEOUT_S, Block, Heads, PartitionState, Reader, StuckError
 from services.runtime.relay import redis_client, stream_of
-from services.runtime.tenants import Tenants
+from services.runtime.tenants import TenantNotReady, Tenants
 from services.runtime.unparking import Unparking
 
 MAX_EVENTS = 500
@@ -199,11 +200,11 @@ class Consumer:
         for batch in batches:
             try:
                 cursor = await self._handle(partition, cursor, batch)
-            except (MovedError, *PASSING):
+            except MovedError:
                 raise
             except Exception as error:
                 # the first failure only says where to go on block by block: one of several is to blame
-                if not batch.is_one_block or not trial.is_over(cursor.seq):
+                if is_waited_for(error) or not batch.is_one_block or not trial.is_over(cursor.seq):
                     raise
                 cursor = await self._park(partition, cursor, batch, error)
         return cursor
@@ -212,7 +213,11 @@ class Consumer:
         """Makes the batch's effect, or parks it where events of its tenant are parked that come before it."""
         moved = _moved(cursor, batch)
         events = [event for _, event in batch.events]
-        tenant = await self._queue.tenant(batch.tenant_id)
+        tenant, not_ready = None, None
+        try:
+            tenant = await self._queue.tenant(batch.tenant_id)
+        except TenantNotReady as error:
+            not_ready = error
         with telemetry.entered(self._queue.span, events[0].trace, kind=SpanKind.CONSUMER) as trace:
             call = self._queue.call(batch.tenant_id, tenant, trace)
 
@@ -221,6 +226,8 @@ class Consumer:
                 is_behind = await self._move(connection, partition, cursor, moved, batch.tenant_id)
                 if is_behind:
                     await parking.park(connection, self._shelf(batch.tenant_id, partition), batch.events)
+                elif not_ready:
+                    raise not_ready
                 else:
                     await self._queue.handler(connection, events, call)
                 return is_behind

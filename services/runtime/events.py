@@ -12,14 +12,14 @@ from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import DEFAULT_TIME_ZONE
 from services.runtime.database import Connection, Database, constraint_of
 from services.runtime.errors import Conflict, DomainError, Exhausted, TimedOut, Unavailable
-from services.runtime.tenants import Tenant, Tenants
+from services.runtime.tenants import Tenant, TenantNotReady, Tenants
 
 HANDLE_TIMEOUT_S = 20.0
 MAX_REASON_CHARS = 200
 MAX_STACK_CHARS = 4000
 
 PASSING = (Unavailable, TimedOut, Conflict, Exhausted)
-"""What ends by itself and says nothing of an event: it is waited for, however long."""
+"""What ends by itself and says nothing of an event."""
 
 EVENTS = Counter("siyu_consumer_events_total", "Events handled", ["service", "queue"])
 FAILURES = Counter("siyu_consumer_failures_total", "Attempts to handle events that failed", ["service", "queue"])
@@ -65,9 +65,9 @@ class Queue:
         """The tenant; None while it may be one of these very events that brings it."""
         try:
             return await self.tenants.get(tenant_id)
-        except Unavailable as unknown:
+        except TenantNotReady:
             # identity's events bring the tenants, so the first of them comes before its tenant
-            if unknown.reason == "TENANT_NOT_READY" and self.producer == "identity":
+            if self.producer == "identity":
                 return None
             raise
 
@@ -83,6 +83,13 @@ class Queue:
             trace_id=trace.trace_id,
             trace=trace.traceparent,
         )
+
+
+def is_waited_for(error: Exception) -> bool:
+    """Whether the error is waited for, however long; else it is the events' own and they are parked in the end.
+
+    A tenant that does not come is its own events' error: everybody else's can be handled."""
+    return isinstance(error, PASSING) and not isinstance(error, TenantNotReady)
 
 
 def reason_of(error: Exception) -> str:

@@ -46,7 +46,8 @@ _DUE = """
         LIMIT 1
     ) head
     WHERE head.next_try_at <= now()
-    ORDER BY head.next_try_at
+    -- by chance: those that wait for something that passes stay due, and must not take the others' turns
+    ORDER BY random()
     LIMIT $3
 """
 # The first of the shelf, or nothing: whoever holds its row has the shelf, and the next one waits its turn elsewhere.

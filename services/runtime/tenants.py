@@ -31,6 +31,12 @@ _APPLY = """
 """
 
 
+class TenantNotReady(Unavailable):
+    """identity's event of the tenant is still on its way."""
+
+    reason = "TENANT_NOT_READY"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
     """What every service must know of a tenant. `test_clock_at` is None where business time is machine time."""
@@ -84,7 +90,7 @@ class Tenants:
     _loading: dict[str, asyncio.Task[Tenant]] = field(default_factory=dict)
 
     async def get(self, tenant_id: str) -> Tenant:
-        """The tenant. Raises Unavailable (TENANT_NOT_READY) while identity's event of it is still on its way."""
+        """The tenant. Raises TenantNotReady."""
         cached = self._cached.get(tenant_id)
         if cached is not None and cached.until > time.monotonic():
             return cached.tenant
@@ -123,11 +129,7 @@ class Tenants:
     async def _load(self, tenant_id: str) -> Tenant:
         tenant = await self.database.read(tenant_id, lambda connection: load(connection, tenant_id))
         if tenant is None:
-            raise Unavailable(
-                "this tenant is not known here yet; try again",
-                retry_after_s=TEST_CLOCK_CACHED_S,
-                reason="TENANT_NOT_READY",
-            )
+            raise TenantNotReady("this tenant is not known here yet; try again", retry_after_s=TEST_CLOCK_CACHED_S)
         cached_s = TENANT_CACHED_S if tenant.test_clock_at is None else TEST_CLOCK_CACHED_S
         if len(self._cached) >= MAX_CACHED:
             self._cached.clear()

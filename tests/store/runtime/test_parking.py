@@ -384,6 +384,26 @@ async def test_what_passes_by_itself_never_parks(stage: Stage, error: Callable[[
     }
 
 
+async def test_a_tenant_that_does_not_come_stops_nobody_else(stage: Stage) -> None:
+    """Its event may be parked itself, in another queue; what it waits for is handled in order once it is there."""
+    unborn = new_id()
+    await stage.told(unborn, event(ORDERS[1], 1))
+    await stage.told(unborn, event(ORDERS[1], 2))
+    await stage.told(stage.well, event(ORDERS[1], 1))
+    consumer = stage.consumer(Bug(stage.ill))
+    async with running(consumer):
+        await until(stage.all_taken)
+        assert await stage.order_of(stage.well) == [f"{ORDERS[1]}/1"]
+        assert [(name, reason) for name, reason, _ in await stage.parked()] == [
+            (f"{ORDERS[1]}/1", "TENANT_NOT_READY"),
+            (f"{ORDERS[1]}/2", parking.BEHIND),
+        ]
+        assert set(consumer.states.values()) == {PartitionState.RUNNING}
+        await add_tenant(stage.consumer_app, unborn)
+        await until(stage.none_parked)
+    assert await stage.order_of(unborn) == [f"{ORDERS[1]}/1", f"{ORDERS[1]}/2"]
+
+
 async def test_what_passes_by_itself_does_not_count_against_what_is_parked(stage: Stage) -> None:
     bug = Bug(stage.ill)
     await stage.told(stage.ill, event(POISON, 1), event(ORDERS[1], 1))
