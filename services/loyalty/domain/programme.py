@@ -17,6 +17,8 @@ DEFAULT_GRACE_DAYS: Final = 30
 NEVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The expiry of points that do not expire."""
 _LAST_YEAR: Final = 9990
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(_LAST_YEAR, 1, 1, tzinfo=UTC)
 MAX_POINTS_PER_MINOR: Final = 1_000
 """The most that a rule gives for one minor unit, before the tier's multiplier. No real programme comes near."""
 MAX_MULTIPLIER: Final = 100
@@ -150,6 +152,12 @@ def _rule_violations(programme: Programme) -> Iterator[tuple[str, str]]:
     for i, tier in enumerate(programme.tiers):
         if tier.multiplier > MAX_MULTIPLIER:
             yield (f"programme.tiers[{i}].multiplier", f"more than {MAX_MULTIPLIER}")
+
+
+def check_moment(occurred_at: datetime) -> None:
+    """Raises Invalid for a time of no grant or order: a clock that was never set tells it, or no local day has it."""
+    if not _EARLIEST <= occurred_at < _LATEST:
+        raise Invalid(f"before the year {_EARLIEST.year} or not before {_LATEST.year}", field="occurred_at")
 
 
 def in_force(versions: Iterable[Version], at: datetime) -> Version | None:

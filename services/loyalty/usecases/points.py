@@ -7,6 +7,7 @@ from functools import partial
 
 from services.loyalty.domain.accrual import Earned, earn
 from services.loyalty.domain.points import Accrued, Balance, Entry, Hold, reused
+from services.loyalty.domain.programme import check_moment
 from services.loyalty.domain.requests import (
     BalanceAsked,
     Grant,
@@ -160,8 +161,9 @@ class PointsDesk:
         return await self.lanes.balances.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
 
     async def quote(self, call: Call, asked: QuoteAsked) -> tuple[tuple[Earned, ...], int]:
-        """What the order would earn, by rule, and the version that was asked. Raises ProgrammeNotFound."""
+        """What the order would earn, by rule, and the version that was asked. Raises ProgrammeNotFound, Invalid."""
         occurred_at = asked.occurred_at or call.now
+        check_moment(occurred_at)
         version = await self.book.in_force(call, asked.point_currency, occurred_at)
 
         async def work(connection: Connection) -> Decimal:

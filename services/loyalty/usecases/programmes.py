@@ -12,6 +12,7 @@ from services.loyalty.domain.programme import (
     Programme,
     Version,
     check,
+    check_moment,
     expires_at,
     in_force,
     quarter_of,
@@ -57,6 +58,7 @@ class ProgrammeBook:
         occurred_at = asked.occurred_at or call.now
         if occurred_at > call.now:
             raise Invalid("it has not happened yet", field="occurred_at")
+        check_moment(occurred_at)
         cached = await self._cached(call, asked.point_currency)
         version = _version_of(cached, call, asked.point_currency, occurred_at)
         if asked.occurred_at is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -254,6 +254,30 @@ async def test_a_member_written_in_two_ways_is_one_member(house: House) -> None:
     asked = points_pb2.GetBalanceRequest(member_id=member.upper(), point_currency=CURRENCY)
     assert (await servicer.get_balance(asked, house.call())).available_points == 35
     assert await house.audit() == {}
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(datetime(1, 1, 1, tzinfo=UTC), id="the first year"),
+        pytest.param(datetime(2000, 1, 1, tzinfo=UTC) - timedelta(microseconds=1), id="before the year 2000"),
+    ],
+)
+async def test_a_time_that_no_calendar_has_is_refused_and_fails_no_neighbour(house: House, at: datetime) -> None:
+    """West of Greenwich the first day of the first year has no local day."""
+    servicer = PointsServicer(desk=house.points, clock=house.clock)
+    call = house.call(time_zone="America/New_York")
+    member = new_id()
+    told, refused = await house.points.accrue_many(call, [grant(member, 5), grant(member, 7, occurred_at=at)])
+    assert not isinstance(told, DomainError)
+    assert isinstance(refused, Invalid)
+    assert await house.balance(member) == (5, 0, 0, 0)
+    quote = points_pb2.QuotePointsRequest(member_id=member, point_currency=CURRENCY)
+    quote.lines.add(line_id="1", quantity=1, accrual_base_minor=1_000)
+    for moment in (at, datetime(9999, 12, 31, tzinfo=UTC)):
+        quote.occurred_at.FromDatetime(moment)
+        with pytest.raises(Invalid):
+            await servicer.quote_points(quote, call)
 
 
 async def test_a_hold_is_not_issued_in_the_future(house: House) -> None:

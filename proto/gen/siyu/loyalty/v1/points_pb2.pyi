@@ -117,7 +117,7 @@ class AccrueRequest(_message.Message):
     """The channel, e.g. "pos"; may be empty."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, in business time; absent: now. Not in the future."""
+        """When it happened, in business time; absent: now. Not in the future, nor before the year 2000."""
 
     def __init__(
         self,
@@ -360,7 +360,7 @@ class QuotePointsRequest(_message.Message):
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When, in business time; absent: now."""
+        """When, in business time; absent: now. Not before the year 2000."""
 
     def __init__(
         self,
