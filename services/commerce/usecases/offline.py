@@ -204,7 +204,7 @@ async def _look_for_store(shop: Shop, call: Call, basket: Basket, goods: Goods, 
     # identity binds nobody to a store that it does not have
     if goods.store_is_open or call.actor.store_id:
         return
-    if basket.store_id not in await stores.ask(shop, call, [basket.store_id]):
+    if not await stores.is_of_brand(shop, call, basket.store_id):
         found.append(
             Found(
                 reason=Difference.STORE_UNKNOWN,

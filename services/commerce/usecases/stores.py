@@ -46,6 +46,16 @@ async def ask(shop: Shop, call: Call, store_ids: Iterable[StoreId]) -> dict[Stor
     return found
 
 
+async def is_of_brand(shop: Shop, call: Call, store_id: StoreId) -> bool:
+    """Whether the brand has the store, open or not, as identity told or says now."""
+
+    async def read(connection: Connection) -> dict[StoreId, Store]:
+        return await stores.find(connection, call.tenant_id, [store_id])
+
+    known = await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
+    return store_id in (known or await ask(shop, call, [store_id]))
+
+
 async def check_with_identity(shop: Shop, call: Call, store_id: StoreId, *, field: str) -> None:
     """Raises UnknownStore or StoreInactive if identity says so, of a store that is not known here as open."""
     check_open((await ask(shop, call, [store_id])).get(store_id), store_id, field=field)

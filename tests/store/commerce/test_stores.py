@@ -316,6 +316,14 @@ async def test_an_off_line_sale_in_a_store_of_the_brand_is_none(brand: Brand, *,
     assert (verdict.refusal_reason, list(verdict.exceptions)) == ("", [])
 
 
+async def test_an_off_line_sale_in_a_store_that_was_told_of_waits_for_nobody(brand: Brand) -> None:
+    """It may have closed since: that it is the brand's is known, also while identity is away."""
+    await tell(brand, (NEW, False, 2))
+    brand.peers.link.lose.append(f"stores.find {NEW}")
+    verdict = await replay(brand, backend(brand))
+    assert (verdict.refusal_reason, list(verdict.exceptions), asked(brand)) == ("", [], 0)
+
+
 async def test_a_till_that_is_bound_to_its_store_is_not_asked_about(brand: Brand) -> None:
     verdict = await replay(brand, brand.call(store=NEW))
     assert (verdict.refusal_reason, list(verdict.exceptions), asked(brand)) == ("", [], 0)
