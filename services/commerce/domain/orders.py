@@ -14,7 +14,7 @@ NO_SUPPLIER: Final = SupplierId("")
 DEFAULT_POINT_CURRENCY: Final = "points"
 DEFAULT_PAYMENT_TTL_S: Final = 900
 DEFAULT_RETURN_WINDOW_DAYS: Final = 14
-MAX_OPEN_GUEST_ORDERS: Final = 100
+MAX_OPEN_GUEST_ORDERS: Final = 1000
 """Placed orders of nobody in particular that wait for payment, of one client in one store."""
 
 

@@ -1,7 +1,10 @@
-"""How many orders wait for payment, of a member or of a client's guests; whoever counts is alone until the commit."""
+"""How many orders wait for payment, of a member or of a client's guests; near a cap, who counts is alone."""
 
 from services.runtime.database import Connection, raw
 from services.runtime.ids import MemberId, StoreId
+
+IN_FLIGHT = 64
+"""So many placings for one client's guests in one store may run at once: below the cap by more, none need wait."""
 
 # one member's placings wait for each other, so that each counts those before it; members never wait for one another
 _ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('open orders ' || $1 || $2, 0))"
@@ -43,9 +46,11 @@ async def of_member(connection: Connection, tenant_id: str, member_id: MemberId,
 async def of_guests(connection: Connection, tenant_id: str, *, client_id: str, store_id: StoreId, most: int) -> int:
     """How many orders without a member that the client placed in the store wait for payment, counted up to `most`.
 
-    No other can come until the commit.
+    Near `most` no other can come until the commit; far below, a web shop's guests don't wait for one another.
     """
     driver = raw(connection)
-    await driver.execute(_GUESTS_ALONE, tenant_id, client_id, store_id)
     number: int = await driver.fetchval(_OPEN_OF_GUESTS, tenant_id, client_id, store_id, most)
+    if number + IN_FLIGHT >= most:
+        await driver.execute(_GUESTS_ALONE, tenant_id, client_id, store_id)
+        number = await driver.fetchval(_OPEN_OF_GUESTS, tenant_id, client_id, store_id, most)
     return number

@@ -49,7 +49,7 @@ class OrderServiceStub:
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-    wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 100, `store_id`) where that many
+    wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 1000, `store_id`) where that many
     orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
     MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
     QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
@@ -107,7 +107,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-    wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 100, `store_id`) where that many
+    wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 1000, `store_id`) where that many
     orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
     MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
     QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
@@ -174,7 +174,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
         COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
-        wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 100, `store_id`) where that many
+        wait for payment; TOO_MANY_OPEN_GUEST_ORDERS (FAILED_PRECONDITION, metadata `limit`: 1000, `store_id`) where that many
         orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
         MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
         QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
