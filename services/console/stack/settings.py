@@ -1,5 +1,6 @@
 """How a local stack is to be: all of it has a default, and all of it can be set by environment."""
 
+from collections import defaultdict
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -55,10 +56,23 @@ class StackSettings(BaseSettings):
     def from_environment(cls) -> "StackSettings":
         """What the environment says. Raises WrongSetting with a line that names each variable that can't be."""
         try:
-            return cls()
+            settings = cls()
         except ValidationError as wrong:
             said = [f"{'.'.join(map(str, each['loc']))}={each['input']}: {each['msg']}" for each in wrong.errors()]
             raise WrongSetting("; ".join(said)) from None
+        settings._require_different_ports()
+        return settings
+
+    def _require_different_ports(self) -> None:
+        """Raises WrongSetting that names the settings with the same port: each would find it free at the start."""
+        by_port: dict[int, list[str]] = defaultdict(list)
+        for setting, port in self.ports().items():
+            by_port[port].append(setting)
+        shared = [
+            f"{' and '.join(names)} are the same port {port}" for port, names in by_port.items() if len(names) > 1
+        ]
+        if shared:
+            raise WrongSetting(f"{'; '.join(shared)}: each needs one of its own")
 
     @classmethod
     def for_tests(

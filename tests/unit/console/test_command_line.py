@@ -57,6 +57,12 @@ def test_a_wrong_word_is_refused_with_the_right_ones(words, told) -> None:
             id="two at once",
         ),
         pytest.param(
+            "stack",
+            {"SIYU_EDGE_PORT": "50051"},
+            "siyu: SIYU_EDGE_PORT and SIYU_IDENTITY_PORT are the same port 50051: each needs one of its own",
+            id="one port twice",
+        ),
+        pytest.param(
             "demo --weeks abc", {}, "siyu: weeks are written 33, 33,34, 30-35 or all, not 'abc'", id="no such weeks"
         ),
         pytest.param(
