@@ -1,11 +1,12 @@
 """Ports of the local stack: free ones for tests, fixed ones for people, and a plain word when one is taken."""
 
+import errno
 import random
 import socket
 import time
 from collections.abc import Mapping
 
-from services.console.stack.refusals import PortTaken
+from services.console.stack.refusals import PortNeedsRoot, PortTaken
 
 LOOPBACK = "127.0.0.1"
 # Below Linux's ephemeral range: while a killed process is being restarted, nobody's outgoing connection takes its port.
@@ -15,13 +16,18 @@ HIGHEST = 31_999
 
 def is_free(port: int) -> bool:
     """Whether this process could listen on `port` of the loopback address now."""
+    return _obstacle(port) is None
+
+
+def _obstacle(port: int) -> int | None:
+    """The errno with which the system refuses `port` to this process; None if it's free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+        except OSError as refused:
+            return refused.errno
+    return None
 
 
 def pick(count: int) -> tuple[int, ...]:
@@ -41,9 +47,12 @@ def pick(count: int) -> tuple[int, ...]:
 def require_free(ports: Mapping[str, int], *, patience_s: float) -> None:
     """Returns when all ports, keyed by the setting that chooses each, are free.
 
-    Raises PortTaken for those that still aren't after `patience_s`: what a killed run left needs a moment to end."""
+    Raises PortNeedsRoot at once for those that this process may not have, and PortTaken for those that still aren't
+    free after `patience_s`: what a killed run left needs a moment to end."""
     deadline = time.monotonic() + patience_s
-    while taken := {setting: port for setting, port in ports.items() if not is_free(port)}:
+    while taken := {setting: why for setting, port in ports.items() if (why := _obstacle(port)) is not None}:
+        if reserved := {setting: ports[setting] for setting, why in taken.items() if why == errno.EACCES}:
+            raise PortNeedsRoot(reserved)
         if time.monotonic() >= deadline:
-            raise PortTaken(taken)
+            raise PortTaken({setting: ports[setting] for setting in taken})
         time.sleep(0.1)

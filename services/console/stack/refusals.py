@@ -2,6 +2,7 @@
 
 StackRefused
 ├── PortTaken
+├── PortNeedsRoot
 ├── WrongSetting
 ├── AlreadyRunning
 ├── NotInstalled
@@ -25,6 +26,20 @@ class PortTaken(StackRefused):
         others = " ".join(f"{setting}=…" for setting in taken)
         super().__init__(f"{are} taken: stop what listens there, or choose otherwise with {others}")
         self.taken = dict(taken)
+
+
+class PortNeedsRoot(StackRefused):
+    """Nobody but root may listen where the stack should."""
+
+    def __init__(self, reserved: Mapping[str, int]) -> None:
+        """`reserved` are the ports, by the environment variable that moves each."""
+        ports = ", ".join(map(str, reserved.values()))
+        need = f"port {ports} needs" if len(reserved) == 1 else f"ports {ports} need"
+        others = " ".join(f"{setting}=…" for setting in reserved)
+        super().__init__(
+            f"{need} root, as those below 1024 (net.ipv4.ip_unprivileged_port_start) do: choose otherwise with {others}"
+        )
+        self.reserved = dict(reserved)
 
 
 class WrongSetting(StackRefused):

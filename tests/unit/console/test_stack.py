@@ -1,5 +1,6 @@
 """Names, ports, locks and secrets of the local stack."""
 
+import errno
 import os
 import re
 import socket
@@ -11,7 +12,7 @@ import pytest
 
 from services.console.stack import ports
 from services.console.stack.lock import held_lock, holder
-from services.console.stack.refusals import AlreadyRunning, PortTaken
+from services.console.stack.refusals import AlreadyRunning, PortNeedsRoot, PortTaken
 from services.console.stack.roles import ROLES, share_with, shares
 from services.console.stack.secrets import installation_secret, load_secrets, secret_of
 from services.console.stack.settings import REPOSITORY, StackSettings
@@ -83,6 +84,21 @@ def test_taken_ports_are_told_at_once_with_the_settings_that_move_them() -> None
         needed = {"SIYU_EDGE_PORT": one, "SIYU_VALKEY_PORT": ports.pick(1)[0], "SIYU_LOYALTY_PORT": other}
         with pytest.raises(PortTaken, match=rf"^ports {one}, {other} are taken: .* SIYU_EDGE_PORT=… SIYU_LOYALTY_PORT"):
             ports.require_free(needed, patience_s=0)
+
+
+def test_a_port_that_needs_root_is_told_so_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: socket.socket, address: tuple[str, int]) -> None:
+        raise OSError(errno.EACCES if address[1] < 1024 else errno.EADDRINUSE, "refused")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(PortNeedsRoot, match=r"^port 80 needs root, as those below 1024 .* with SIYU_EDGE_PORT=…$"):
+        ports.require_free({"SIYU_EDGE_PORT": 80, "SIYU_VALKEY_PORT": 16379}, patience_s=60)
+
+
+def test_a_given_server_leaves_its_port_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    monkeypatch.setenv("SIYU_EDGE_PORT", "16379")
+    assert StackSettings.from_environment().edge_port == 16379
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
