@@ -256,7 +256,10 @@ def parse_weeks(data: DataSet | None, text: str) -> tuple[int, ...]:
         named = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", part.strip())
         if named is None:
             raise DataSetError(f"weeks are written 33, 33,34, 30-35 or all, not {text!r}")
-        weeks.update(range(int(named[1]), int(named[2] or named[1]) + 1))
+        first, last = int(named[1]), int(named[2] or named[1])
+        if first > last:
+            raise DataSetError(f"weeks are written from the lower to the higher, {last}-{first}, not {text!r}")
+        weeks.update(range(first, last + 1))
     if not weeks or min(weeks) < 1 or max(weeks) > LAST_WEEK:
         raise DataSetError(f"weeks are 1 to {LAST_WEEK}, not {text!r}")
     return tuple(sorted(weeks))

@@ -62,6 +62,11 @@ def test_other_weeks_are_refused(data: DataSet, text: str) -> None:
         parse_weeks(data, text)
 
 
+def test_a_range_that_goes_down_is_told_the_other_way_round() -> None:
+    with pytest.raises(DataSetError, match=r"^weeks are written from the lower to the higher, 30-35, not '7,35-30'$"):
+        parse_weeks(None, "7,35-30")
+
+
 @pytest.mark.parametrize(
     ("quantity", "shelf", "rejected", "units"),
     [
