@@ -12,7 +12,7 @@ from services.console.stack.local import running_edge, running_stack
 from services.console.stack.refusals import StackRefused
 from services.console.stack.secrets import installation_secret, load_secrets
 from services.console.stack.settings import StackSettings
-from services.runtime.errors import DomainError
+from services.runtime.errors import AlreadyExists, DomainError, Invalid
 from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
 
 
@@ -52,12 +52,23 @@ async def create_tenant(settings: StackSettings, *, tenant: tenant_pb2.Tenant, c
         caller = Caller(client_id=PLATFORM_CLIENT, secret=secret)
         made = await wire.call(stub.CreateTenant, request, caller=caller)
     except DomainError as refused:
-        raise StackRefused(reason_of(refused)) from refused
+        raise StackRefused(refusal_of(refused, code=tenant.code)) from refused
     finally:
         await wire.close()
     remember_tenant(directory, made.tenant.tenant_id)
     console.print(escape(_introduction(made, edge=running_edge(directory))), soft_wrap=True)
     return 0
+
+
+def refusal_of(error: DomainError, *, code: str) -> str:
+    """Why the tenant was not made, in the words of `siyu tenant create`: its request id is made of the code."""
+    if isinstance(error, AlreadyExists):
+        return f"the code {code!r} is taken: choose another, or repeat all that it was made with"
+    if isinstance(error, Invalid):
+        violations = tuple((field, why) for field, why in error.violations if field != "request_id")
+        if violations != error.violations:
+            error = Invalid(violations=violations, reason=error.reason, metadata=error.metadata)
+    return reason_of(error)
 
 
 def _introduction(made: tenant_pb2.CreateTenantResponse, *, edge: str) -> str:
