@@ -86,10 +86,13 @@ class Demo:
         reference = asyncio.create_task(expected_books(plan_file, self._folder / "expected.json"))
         try:
             brand = Brand.load(self._brand_file)
-            if brand is not None and brand.done and brand.plan == _digest(plan):
+            anew = why_anew(brand, digest=_digest(plan)) if brand else ""
+            if brand and not anew:
                 self._console.print(f"brand {brand.code} is here since the last run; its books are read again")
                 result = self._load_result()
             else:
+                if anew:
+                    self._console.print(f"the brand of the last run {anew}: a new one begins")
                 brand = await self._create(plan)
                 opening = self._opening(brand, data, plan)
                 await open_shops(opening, console=self._console)
@@ -208,6 +211,13 @@ def require_weeks(weeks: str) -> None:
         parse_weeks(None, weeks)
     except DataSetError as failure:
         raise DemoFailed(str(failure)) from failure
+
+
+def why_anew(brand: Brand, *, digest: str) -> str:
+    """Why the brand of the last run is not the one to read again; empty if it is."""
+    if not brand.done:
+        return "was not finished"
+    return "" if brand.plan == digest else "is of other weeks, or of another plan"
 
 
 def first_calls(stack: LocalStack) -> str:
