@@ -8,11 +8,10 @@ import pytest
 from services.runtime import tenants
 from services.runtime.clock import FixedClock
 from services.runtime.database import EVERY_TENANT, Database
-from services.runtime.errors import Unavailable
 from services.runtime.ids import new_id
 from services.runtime.leases import Lease
 from services.runtime.settings import Settings
-from services.runtime.tenants import Tenant, Tenants
+from services.runtime.tenants import Tenant, TenantNotReady, Tenants
 from tests.store.runtime.conftest import NOON
 from tests.store.runtime.events import add_tenant
 
@@ -54,7 +53,7 @@ async def test_an_older_version_never_moves_a_clock_back(app: Database, tenant_i
 async def test_a_tenant_that_is_still_on_its_way_is_not_guessed(app: Database, tenant_id: str) -> None:
     known = Tenants(database=app)
     outcomes = await asyncio.gather(*(known.get(tenant_id) for _ in range(5)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {Unavailable}
+    assert {type(outcome) for outcome in outcomes} == {TenantNotReady}
     await add_tenant(app, tenant_id)
     assert (await known.get(tenant_id)).currency_code == "CNY"
 
