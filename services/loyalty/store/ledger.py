@@ -55,7 +55,7 @@ _CLASS = "SELECT class_for($1::uuid, $2, $3, $4, $5)"
 async def accrue(
     lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int
 ) -> list[Accrued | DomainError]:
-    """Posts the grants in one transaction, or two where members repeat, and tells them by one event a partition.
+    """Posts the grants in one transaction, or a few where members repeat, each told by one event a partition.
 
     A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
     places: dict[str, int] = {}
