@@ -173,27 +173,28 @@ class House:
         """A grant of points."""
         return await self.points.accrue(self.call(), grant(member_id, points, **asked))
 
+    def hold_asked(self, member_id: str, points: int, hold_id: str = "", **asked: Any) -> HoldAsked:
+        """A hold as it is asked for."""
+        return replace(
+            HoldAsked(
+                client_id=SELLER,
+                request_id=new_id(),
+                fingerprint=b"hold",
+                hold_id=hold_id or new_id(),
+                member_id=member_id,
+                point_currency=CURRENCY,
+                points=points,
+                expires_at=self.clock.now() + timedelta(minutes=15),
+                order_id="",
+                is_too_old=False,
+                now=self.now,
+            ),
+            **asked,
+        )
+
     async def hold(self, member_id: str, points: int, hold_id: str = "", **asked: Any) -> Any:
         """Holds points."""
-        return await self.points.hold(
-            self.call(),
-            replace(
-                HoldAsked(
-                    client_id=SELLER,
-                    request_id=new_id(),
-                    fingerprint=b"hold",
-                    hold_id=hold_id or new_id(),
-                    member_id=member_id,
-                    point_currency=CURRENCY,
-                    points=points,
-                    expires_at=self.clock.now() + timedelta(minutes=15),
-                    order_id="",
-                    is_too_old=False,
-                    now=self.now,
-                ),
-                **asked,
-            ),
-        )
+        return await self.points.hold(self.call(), self.hold_asked(member_id, points, hold_id, **asked))
 
     async def resolve(self, hold_id: str, *, is_capture: bool = True, points: int = 0, **asked: Any) -> Any:
         """Captures or voids."""

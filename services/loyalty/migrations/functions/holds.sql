@@ -202,7 +202,8 @@ BEGIN
 END $$;
 
 -- Captures and voids, each under its request id. `p_captures` tells which; `p_points` 0 captures all.
--- A hold past its time to live expires here, and the call is refused. Returns arrays in the order of the items.
+-- A hold past its time to live expires here, and the call is refused. Returns arrays in the order of the items. A hold
+-- that is made at this moment is a lost race: the batch is to be run again, and enters its account too.
 CREATE OR REPLACE FUNCTION resolve_holds(
     p_tenant uuid, p_now timestamptz, p_clock timestamptz, p_tombstone_until timestamptz, p_clients text[],
     p_requests text[], p_prints bytea[], p_holds text[], p_captures boolean[], p_points bigint[],
@@ -218,16 +219,19 @@ DECLARE
     v_reason text;
     v_members uuid[];
     v_currencies text[];
+    v_entered boolean[];
     v_kept bigint;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    SELECT array_agg(s.member_id), array_agg(s.point_currency) INTO v_members, v_currencies
-    FROM (
-        SELECT DISTINCT o.member_id, o.point_currency
-        FROM unnest(p_holds, p_clients) AS x(hold_id, client_id)
-        JOIN holds o ON o.tenant_id = p_tenant AND o.hold_id = x.hold_id AND o.client_id = x.client_id
-        WHERE o.state = 1
-    ) s;
+    SELECT array_agg(o.member_id) FILTER (WHERE o.state = 1), array_agg(o.point_currency) FILTER (WHERE o.state = 1),
+           array_agg(o.state IS NOT DISTINCT FROM 1 ORDER BY x.ord)
+    INTO v_members, v_currencies, v_entered
+    FROM unnest(p_holds, p_clients) WITH ORDINALITY AS x(hold_id, client_id, ord)
+    LEFT JOIN LATERAL (
+        SELECT member_id, point_currency, state FROM holds
+        WHERE tenant_id = p_tenant AND hold_id = x.hold_id AND client_id = x.client_id
+        LIMIT 1
+    ) o ON true;
     IF v_members IS NOT NULL THEN
         PERFORM enter(p_tenant, p_now, v_currencies, v_members);
     END IF;
@@ -246,9 +250,16 @@ BEGIN
                 INSERT INTO holds (tenant_id, client_id, hold_id, state, held_points, draw_members, draw_classes,
                                    draw_points, expires_at, resolved_at)
                 VALUES (p_tenant, p_clients[i], p_holds[i], 5, 0, '{}', '{}', '{}', p_tombstone_until, p_clock)
+                ON CONFLICT (tenant_id, hold_id, client_id) DO NOTHING
                 RETURNING * INTO h;
+                IF NOT FOUND THEN
+                    RAISE serialization_failure USING MESSAGE = 'the hold was made while it was waited for';
+                END IF;
             ELSIF h.state <> 1 THEN
                 v_reason := hold_refusal(h.state);
+            ELSIF NOT v_entered[i] THEN
+                -- what is due there has to be posted first, and a lock after others' would be out of their order
+                RAISE serialization_failure USING MESSAGE = 'the hold was made after the accounts were entered';
             ELSE
                 w := ROW(p_tenant, account_of(p_tenant, h.member_id, h.point_currency), h.point_currency, p_now,
                          h.order_id, CASE WHEN p_captures[i] THEN 'spent' ELSE 'voided' END, NULL, NULL);
