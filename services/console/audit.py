@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from rich.console import Console
@@ -18,10 +19,10 @@ from services.console.stack.local import LocalStack, running_stack
 from services.console.stack.refusals import StackRefused
 from services.console.stack.secrets import installation_secret, load_secrets
 from services.console.stack.settings import StackSettings
-from services.console.tenants import known_tenants
+from services.console.tenants import known_tenants, replayed_now
 from services.runtime.settings import SERVICES, Settings
 from siyu.common.v1 import audit_pb2, audit_pb2_grpc
-from siyu.identity.v1 import client_pb2, client_pb2_grpc
+from siyu.identity.v1 import client_pb2, client_pb2_grpc, tenant_pb2, tenant_pb2_grpc
 
 AUDITOR = "service:console"
 WAIT_S = 30.0
@@ -31,6 +32,7 @@ CALL_TIMEOUT_S = 300.0
 LOG_IN_TIMEOUT_S = 10.0
 NO_CHECK = "-"
 BETWEEN = "between services"
+UNFINISHED = "whose replay was not finished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,21 @@ class Finding:
     examined: int = 0
     detail: str = ""
     lags: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """A tenant and its findings. `note` tells what a reader should know of it, if anything."""
+
+    tenant_id: str
+    code: str
+    findings: Sequence[Finding]
+    note: str = ""
+
+    def __str__(self) -> str:
+        """The tenant as people know it."""
+        name = f"{self.code} (tenant {self.tenant_id})" if self.code else f"tenant {self.tenant_id}"
+        return f"{name}, {self.note}" if self.note else name
 
 
 Answers = Mapping[str, audit_pb2.AuditResponse]
@@ -164,6 +181,17 @@ class Auditor:
             await asyncio.sleep(POLL_S)
         raise AssertionError("the last round returns")
 
+    async def code_of(self, tenant_id: str) -> str:
+        """The code that the tenant's operator chose."""
+        token = await self._log_in(tenant_id)
+        async with grpc.aio.insecure_channel(self._addresses["identity"]) as channel:
+            reply: tenant_pb2.GetTenantResponse = await tenant_pb2_grpc.TenantServiceStub(channel).GetTenant(
+                tenant_pb2.GetTenantRequest(),
+                metadata=(("authorization", f"Bearer {token}"),),
+                timeout=LOG_IN_TIMEOUT_S,
+            )
+        return reply.tenant.code
+
     async def _log_in(self, tenant_id: str) -> str:
         async with grpc.aio.insecure_channel(self._addresses["identity"]) as channel:
             reply = await client_pb2_grpc.TokenServiceStub(channel).IssueToken(
@@ -186,8 +214,8 @@ class Auditor:
             return reply
 
 
-async def findings_of(stack: LocalStack, *, wait_s: float = WAIT_S) -> dict[str, list[Finding]]:
-    """Audits the tenants that the console made in this stack; the findings by tenant."""
+async def findings_of(stack: LocalStack, *, wait_s: float = WAIT_S) -> list[Audited]:
+    """Audits the tenants that the console made in this stack, those included whose replay was interrupted."""
     auditor = Auditor(addresses=stack.addresses, client_secret=stack.client_secret(AUDITOR))
     return await findings_of_tenants(auditor, known_tenants(stack.directory), wait_s=wait_s)
 
@@ -211,36 +239,59 @@ async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wa
         addresses = {service: environment[f"SIYU_{service.upper()}_ADDRESS"] for service in SERVICES}
         secret = installation_secret(load_secrets(directory)["root_secret"], AUDITOR)
     auditor = Auditor(addresses=addresses, client_secret=secret)
-    return _told(
-        await findings_of_tenants(auditor, tenants or known_tenants(directory), wait_s=wait_s), console=console
-    )
+    asked = dict.fromkeys(tenants, False) or tenants_at_rest(directory, console=console)
+    return _told(await findings_of_tenants(auditor, asked, wait_s=wait_s), console=console)
 
 
-async def findings_of_tenants(auditor: Auditor, tenants: tuple[str, ...], *, wait_s: float) -> dict[str, list[Finding]]:
-    """The findings by tenant. Raises StackRefused without a tenant, or where nobody answers."""
+def tenants_at_rest(directory: Path, *, console: Console) -> dict[str, bool]:
+    """The known tenants but one that is being replayed just now, which a line tells: its books agree once it rests.
+
+    Raises StackRefused if there is no other."""
+    known = known_tenants(directory)
+    moving = replayed_now(directory)
+    if not moving:
+        return known
+    told = f"a replay is under way, and its brand (tenant {moving}) is audited when it is over"
+    known.pop(moving)
+    if not known:
+        raise StackRefused(f"{told}: `make run` does so by itself")
+    console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
+    return known
+
+
+async def findings_of_tenants(auditor: Auditor, tenants: Mapping[str, bool], *, wait_s: float) -> list[Audited]:
+    """The findings of each; the tenants say whether their replay is unfinished.
+
+    Raises StackRefused without a tenant, or where nobody answers."""
     if not tenants:
         raise StackRefused("there is no tenant to audit yet: name one with --tenant, or let `make run` make one")
-    return {tenant_id: await _audited(auditor, tenant_id, wait_s=wait_s) for tenant_id in tenants}
+    return [
+        await _audited(auditor, tenant_id, note=UNFINISHED if unfinished else "", wait_s=wait_s)
+        for tenant_id, unfinished in tenants.items()
+    ]
 
 
-async def _audited(auditor: Auditor, tenant_id: str, *, wait_s: float) -> list[Finding]:
+async def _audited(auditor: Auditor, tenant_id: str, *, note: str, wait_s: float) -> Audited:
     """The tenant's findings. No answer is a failed check of this tenant, and those after it are audited all the same.
 
     Raises StackRefused where nobody is there to answer: the others' audits would say the same.
     """
+    code = ""
     try:
-        return await auditor.audit(tenant_id, wait_s=wait_s)
+        code = await auditor.code_of(tenant_id)
+        findings = await auditor.audit(tenant_id, wait_s=wait_s)
     except grpc.aio.AioRpcError as error:
         told = f"a service did not answer the audit: {error.code().name}, {error.details()}"
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             raise StackRefused(told) from error
-        return [Finding(where=BETWEEN, check="answers the audit", ok=False, detail=told)]
+        findings = [Finding(where=BETWEEN, check="answers the audit", ok=False, detail=told)]
+    return Audited(tenant_id=tenant_id, code=code, findings=findings, note=note)
 
 
-def _told(found: Mapping[str, Sequence[Finding]], *, console: Console) -> int:
-    for tenant_id, findings in found.items():
-        show(findings, tenant_id=tenant_id, console=console)
-    everything = [finding for findings in found.values() for finding in findings]
+def _told(found: Sequence[Audited], *, console: Console) -> int:
+    for each in found:
+        show(each, console=console)
+    everything = [finding for each in found for finding in each.findings]
     return show_verdict([(finding.check, finding.ok) for finding in everything], console=console)
 
 
@@ -255,24 +306,24 @@ def show_verdict(checks: Sequence[tuple[str, bool]], *, console: Console) -> int
     return 1 if differing else 0
 
 
-def summarise(findings: Sequence[Finding], *, tenant_id: str, console: Console) -> None:
+def summarise(audited: Audited, *, console: Console) -> None:
     """Prints findings that all hold in a line per service, and one for what holds between them."""
-    console.print(f"The services' own books of tenant {tenant_id} (`make audit` lists every check):", soft_wrap=True)
+    console.print(escape(f"The services' own books of {audited} (`make audit` lists every check):"), soft_wrap=True)
     for name in (*SERVICES, BETWEEN):
-        own = [each for each in findings if (each.where if each.where in SERVICES else BETWEEN) == name]
+        own = [each for each in audited.findings if (each.where if each.where in SERVICES else BETWEEN) == name]
         rows = sum(each.examined for each in own)
         console.print(f"  [green]✓[/green] {name:<17} {len(own):>3} checks of {rows:,} rows")
 
 
-def show(findings: Sequence[Finding], *, tenant_id: str, console: Console) -> None:
+def show(audited: Audited, *, console: Console) -> None:
     """Prints the findings, one a row."""
-    table = Table(title=f"Audit of tenant {tenant_id}", title_justify="left")
+    table = Table(title=escape(f"Audit of {audited}"), title_justify="left")
     table.add_column("where")
     table.add_column("check", no_wrap=True)
     table.add_column("rows", justify="right")
     table.add_column("", justify="center")
     table.add_column("detail", overflow="fold")
-    for finding in findings:
+    for finding in audited.findings:
         mark = "[green]✓[/green]" if finding.ok else "[bold red]✗[/bold red]"
         table.add_row(finding.where, finding.check, f"{finding.examined:,}", mark, escape(finding.detail))
     console.print(table)

@@ -33,10 +33,10 @@ async def demonstrate(settings: StackSettings, *, weeks: str, stay: bool, consol
     async with LocalStack(settings, say=_sayer(console)) as stack:
         show(stack, console=console)
         checks = [(check.name, check.ok) for check in await demo.checks(stack, weeks=weeks, console=console)]
-        for tenant_id, findings in (await audit.findings_of(stack)).items():
-            tell = audit.summarise if all(finding.ok for finding in findings) else audit.show
-            tell(findings, tenant_id=tenant_id, console=console)
-            checks += [(f"{finding.where}: {finding.check}", finding.ok) for finding in findings]
+        for audited in await audit.findings_of(stack):
+            tell = audit.summarise if all(finding.ok for finding in audited.findings) else audit.show
+            tell(audited, console=console)
+            checks += [(f"{finding.where}: {finding.check}", finding.ok) for finding in audited.findings]
         verdict = audit.show_verdict(checks, console=console)
         if stay:
             show_first_calls(stack, console=console)

@@ -100,7 +100,7 @@ def demo(
 @app.command()
 def audit(
     tenant: Annotated[
-        list[str] | None, typer.Option(help="a tenant's id; without it, those the demonstration made")
+        list[str] | None, typer.Option(help="a tenant's id; without it, all that this machine's stack knows")
     ] = None,
     wait_s: Annotated[float, typer.Option(help="how long consumers may take to catch up")] = audits.WAIT_S,
 ) -> None:

@@ -1,6 +1,7 @@
 """Tenants of this machine's stack: those that the console made, and how a person makes one."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.markup import escape
 from services.console.demo.brand import PLATFORM_CLIENT
 from services.console.demo.calls import Caller, Wire, reason_of
 from services.console.stack.local import running_edge, running_stack
+from services.console.stack.lock import held_lock, holder
 from services.console.stack.refusals import StackRefused
 from services.console.stack.secrets import installation_secret, load_secrets
 from services.console.stack.settings import StackSettings
@@ -16,17 +18,35 @@ from services.runtime.errors import AlreadyExists, DomainError, Invalid
 from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
 
 
-def remember_tenant(directory: Path, tenant_id: str) -> None:
-    """Adds the tenant to those that `siyu audit` checks without being told which."""
-    known = known_tenants(directory)
-    if tenant_id not in known:
-        (directory / "tenants.json").write_text(json.dumps([*known, tenant_id]))
+def remember_tenant(directory: Path, tenant_id: str, *, unfinished: bool = False) -> None:
+    """Adds the tenant to those that `siyu audit` checks by itself; it is `unfinished` until its replay ends."""
+    known = known_tenants(directory) | {tenant_id: unfinished}
+    (directory / "tenants.json").write_text(json.dumps(known))
 
 
-def known_tenants(directory: Path) -> tuple[str, ...]:
-    """The tenants that were remembered, oldest first."""
+def known_tenants(directory: Path) -> dict[str, bool]:
+    """The tenants that were remembered, oldest first, and whether a replay of theirs has not come to its end."""
     file = directory / "tenants.json"
-    return tuple(json.loads(file.read_text())) if file.exists() else ()
+    found = json.loads(file.read_text()) if file.exists() else {}
+    # older builds wrote a list, of finished ones only
+    return dict(found) if isinstance(found, dict) else dict.fromkeys(found, False)
+
+
+def replaying(directory: Path) -> AbstractContextManager[bool]:
+    """While it is held, the tenant that was remembered last as unfinished is being replayed."""
+    folder = _replay_folder(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    return held_lock(folder, say=lambda _line: None)
+
+
+def replayed_now(directory: Path) -> str:
+    """The tenant that a process is replaying; empty if none is."""
+    unfinished = [tenant_id for tenant_id, is_unfinished in known_tenants(directory).items() if is_unfinished]
+    return unfinished[-1] if unfinished and holder(_replay_folder(directory)) is not None else ""
+
+
+def _replay_folder(directory: Path) -> Path:
+    return directory / "demo"
 
 
 async def create_tenant(settings: StackSettings, *, tenant: tenant_pb2.Tenant, console: Console) -> int:

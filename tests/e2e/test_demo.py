@@ -1,8 +1,10 @@
 """The main job over a sample of the busiest fortnight: replayed through every service and the edge, and judged."""
 
 import asyncio
+import contextlib
 import json
 import re
+from collections.abc import Collection
 from io import StringIO
 from typing import Any
 
@@ -13,12 +15,13 @@ from services.console import audit
 from services.console.demo.main import first_calls, run
 from services.console.stack.local import LocalStack
 from services.console.stack.settings import REPOSITORY
-from services.console.tenants import create_tenant
+from services.console.tenants import create_tenant, known_tenants, replayed_now
 from services.runtime.ids import new_id
 from siyu.identity.v1 import tenant_pb2
 
 WEEKS = "33,34"
 ONE_HOUSEHOLD_IN = 24
+FEW_HOUSEHOLDS = 240
 
 
 @pytest.mark.timeout(600)
@@ -47,6 +50,41 @@ async def test_a_fortnight_is_replayed_and_the_books_agree(stack: LocalStack) ->
     assert await run(stack, weeks=WEEKS, one_in=ONE_HOUSEHOLD_IN, console=console) == 0, after.getvalue()
     assert "1 sale of yours is not in the files; 1 member with sales or points of yours" in after.getvalue()
     assert await audit.audit_stack(stack, console=console) == 0, after.getvalue()
+
+
+@pytest.mark.timeout(300)
+async def test_the_brand_of_an_interrupted_replay_stays_in_the_audit(stack: LocalStack) -> None:
+    before = known_tenants(stack.directory)
+    written = StringIO()
+    console = Console(file=written, width=200, color_system=None)
+    replay = asyncio.create_task(run(stack, weeks=WEEKS, one_in=FEW_HOUSEHOLDS, seed="interrupted", console=console))
+    async with asyncio.timeout(120):
+        while not await _sales_of(stack, set(known_tenants(stack.directory)) - set(before)):
+            assert not replay.done(), written.getvalue()
+            await asyncio.sleep(0.1)
+    (half,) = set(known_tenants(stack.directory)) - set(before)
+    assert replayed_now(stack.directory) == half
+    replay.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await replay
+    assert replayed_now(stack.directory) == ""
+
+    assert await run(stack, weeks=WEEKS, one_in=FEW_HOUSEHOLDS, seed="interrupted", console=console) == 0
+    assert "was not finished; it stays, and the audit checks it too: a new one begins" in written.getvalue()
+    (whole,) = set(known_tenants(stack.directory)) - {*before, half}
+    told = StringIO()
+    assert await audit.audit_stack(stack, console=Console(file=told, width=200, color_system=None)) == 0, (
+        told.getvalue()
+    )
+    assert re.search(rf"Audit of journey-\S+ \(tenant {half}\), whose replay was not finished *\n", told.getvalue())
+    assert re.search(rf"Audit of journey-\S+ \(tenant {whole}\) *\n", told.getvalue())
+
+
+async def _sales_of(stack: LocalStack, tenants: Collection[str]) -> int:
+    """How many orders the tenants have, as commerce tells its auditor."""
+    auditor = audit.Auditor(addresses=stack.addresses, client_secret=stack.client_secret(audit.AUDITOR))
+    findings = [finding for each in tenants for finding in await auditor.audit(each, wait_s=0)]
+    return sum(finding.examined for finding in findings if finding.check == "commerce.lines_sum_to_orders")
 
 
 async def test_a_brand_of_ones_own_is_made_as_the_readme_says(stack: LocalStack) -> None:

@@ -26,7 +26,7 @@ from services.console.demo.supply import NeverAsked
 from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks
 from services.console.stack.local import LocalStack
 from services.console.stack.refusals import StackRefused
-from services.console.tenants import remember_tenant
+from services.console.tenants import remember_tenant, replaying
 from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from services.runtime.settings import SERVICES
@@ -91,14 +91,17 @@ class Demo:
                 self._console.print(f"brand {brand.code} is here since the last run; its books are read again")
                 result = self._load_result()
             else:
-                if anew:
-                    self._console.print(f"the brand of the last run {anew}: a new one begins")
-                brand = await self._create(plan)
-                opening = self._opening(brand, data, plan)
-                await open_shops(opening, console=self._console)
-                # the replay has the machine for itself
-                await reference
-                result = await self._replay(opening)
+                if brand:
+                    self._console.print(
+                        f"brand {brand.code}, of the last run, {anew}: a new one begins", soft_wrap=True
+                    )
+                with replaying(self._stack.directory):
+                    brand = await self._create(plan)
+                    opening = self._opening(brand, data, plan)
+                    await open_shops(opening, console=self._console)
+                    # the replay has the machine for itself
+                    await reference
+                    result = await self._replay(opening)
             expected = await reference
         finally:
             reference.cancel()
@@ -131,6 +134,8 @@ class Demo:
             clock_at=late_evening(eve),
         )
         brand.plan = _digest(plan)
+        # from its first moment, so that the audit knows a brand whose replay is interrupted
+        remember_tenant(self._stack.directory, brand.tenant_id, unfinished=True)
         brand.save(self._brand_file)
         self._console.print(f"brand {brand.code}, tenant {brand.tenant_id}, test clock at the eve of {plan.first_day}")
         return brand
@@ -216,7 +221,7 @@ def require_weeks(weeks: str) -> None:
 def why_anew(brand: Brand, *, digest: str) -> str:
     """Why the brand of the last run is not the one to read again; empty if it is."""
     if not brand.done:
-        return "was not finished"
+        return "was not finished; it stays, and the audit checks it too"
     return "" if brand.plan == digest else "is of other weeks, or of another plan"
 
 

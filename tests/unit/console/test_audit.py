@@ -8,15 +8,20 @@ import pytest
 from rich.console import Console
 
 from services.console.audit import (
+    Audited,
     Auditor,
     Consumer,
     Finding,
     compare,
     findings_of_tenants,
     own_findings,
+    show,
     show_verdict,
+    summarise,
+    tenants_at_rest,
 )
 from services.console.stack.refusals import StackRefused
+from services.console.tenants import remember_tenant, replaying
 from siyu.common.v1 import audit_pb2
 
 ACCRUAL = Consumer(producer="commerce", service="loyalty", queue="accrual")
@@ -119,6 +124,9 @@ class _Auditor(Auditor):
         super().__init__(addresses={}, client_secret="")
         self._failing = failing
 
+    async def code_of(self, tenant_id: str) -> str:
+        return f"code-of-{tenant_id}"
+
     async def audit(self, tenant_id: str, *, wait_s: float = 0.0) -> list[Finding]:
         if tenant_id in self._failing:
             metadata = grpc.aio.Metadata()
@@ -127,17 +135,45 @@ class _Auditor(Auditor):
 
 
 async def test_a_tenant_that_cannot_be_audited_does_not_stop_the_next() -> None:
-    found = await findings_of_tenants(
-        _Auditor({"second": grpc.StatusCode.INTERNAL}), ("first", "second", "third"), wait_s=0
-    )
-    assert {tenant: [finding.ok for finding in findings] for tenant, findings in found.items()} == {
-        "first": [True],
-        "second": [False],
-        "third": [True],
-    }
-    assert "INTERNAL" in found["second"][0].detail
+    asked = {"first": False, "second": True, "third": False}
+    found = await findings_of_tenants(_Auditor({"second": grpc.StatusCode.INTERNAL}), asked, wait_s=0)
+    assert [(str(each), [finding.ok for finding in each.findings]) for each in found] == [
+        ("code-of-first (tenant first)", [True]),
+        ("code-of-second (tenant second), whose replay was not finished", [False]),
+        ("code-of-third (tenant third)", [True]),
+    ]
+    assert "INTERNAL" in found[1].findings[0].detail
 
 
 async def test_nobody_there_is_no_finding() -> None:
     with pytest.raises(StackRefused, match="UNAVAILABLE"):
-        await findings_of_tenants(_Auditor({"only": grpc.StatusCode.UNAVAILABLE}), ("only",), wait_s=0)
+        await findings_of_tenants(_Auditor({"only": grpc.StatusCode.UNAVAILABLE}), {"only": False}, wait_s=0)
+
+
+@pytest.mark.parametrize("tell", [pytest.param(show, id="as a table"), pytest.param(summarise, id="in few lines")])
+@pytest.mark.parametrize(
+    ("code", "note", "told"),
+    [
+        pytest.param("tea", "", "tea (tenant 0190)", id="finished"),
+        pytest.param("tea", "whose replay was not finished", "tea (tenant 0190), whose replay was not", id="half"),
+        pytest.param("", "", " tenant 0190", id="one whose code nobody told"),
+    ],
+)
+def test_a_tenant_is_named_by_its_code(tell, code, note, told) -> None:
+    written = StringIO()
+    audited = Audited(tenant_id="0190", code=code, findings=[Finding(where="loyalty", check="a", ok=True)], note=note)
+    tell(audited, console=Console(file=written, color_system=None, width=120))
+    assert told in " ".join(written.getvalue().split())
+
+
+def test_a_brand_that_is_being_replayed_is_told_and_the_others_are_audited(tmp_path) -> None:
+    written = StringIO()
+    console = Console(file=written, color_system=None)
+    with replaying(tmp_path):
+        remember_tenant(tmp_path, "moving", unfinished=True)
+        with pytest.raises(StackRefused, match=r"a replay is under way.*`make run` does so by itself"):
+            tenants_at_rest(tmp_path, console=console)
+        remember_tenant(tmp_path, "at rest")
+        assert tenants_at_rest(tmp_path, console=console) == {"at rest": False}
+    assert "a replay is under way, and its brand (tenant moving)" in " ".join(written.getvalue().split())
+    assert tenants_at_rest(tmp_path, console=console) == {"moving": True, "at rest": False}

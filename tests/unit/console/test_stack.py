@@ -16,7 +16,6 @@ from services.console.stack.refusals import AlreadyRunning, PortNeedsRoot, PortT
 from services.console.stack.roles import ROLES, share_with, shares
 from services.console.stack.secrets import installation_secret, load_secrets, secret_of
 from services.console.stack.settings import REPOSITORY, StackSettings
-from services.console.tenants import known_tenants, remember_tenant
 from services.identity.domain.credentials import Keys
 
 
@@ -152,10 +151,3 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -
 def test_identity_derives_the_same_secret_for_a_service() -> None:
     root = "r" * 64
     assert installation_secret(root, "service:loyalty") == Keys.derive(root).installation_secret_of("service:loyalty")
-
-
-def test_tenants_are_remembered_once(tmp_path: Path) -> None:
-    remember_tenant(tmp_path, "a")
-    remember_tenant(tmp_path, "b")
-    remember_tenant(tmp_path, "a")
-    assert known_tenants(tmp_path) == ("a", "b")

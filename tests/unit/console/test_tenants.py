@@ -1,8 +1,11 @@
-"""What `siyu tenant create` says of a refusal."""
+"""Which tenants the console knows, and what `siyu tenant create` says of a refusal."""
+
+import json
+from pathlib import Path
 
 import pytest
 
-from services.console.tenants import refusal_of
+from services.console.tenants import known_tenants, refusal_of, remember_tenant, replayed_now, replaying
 from services.runtime.errors import AlreadyExists, Invalid, NotAllowed
 
 TAKEN = "the code 'tea' is taken: choose another, or repeat all that it was made with"
@@ -24,3 +27,34 @@ TAKEN = "the code 'tea' is taken: choose another, or repeat all that it was made
 )
 def test_a_refusal_is_told_in_the_words_of_the_command(error, told) -> None:
     assert refusal_of(error, code="tea") == told
+
+
+def test_tenants_are_remembered_once(tmp_path: Path) -> None:
+    remember_tenant(tmp_path, "a")
+    remember_tenant(tmp_path, "b")
+    remember_tenant(tmp_path, "a")
+    assert known_tenants(tmp_path) == {"a": False, "b": False}
+
+
+def test_a_tenant_is_unfinished_until_its_replay_ends(tmp_path: Path) -> None:
+    remember_tenant(tmp_path, "half", unfinished=True)
+    remember_tenant(tmp_path, "whole", unfinished=True)
+    remember_tenant(tmp_path, "whole")
+    assert known_tenants(tmp_path) == {"half": True, "whole": False}
+
+
+def test_the_list_of_an_older_build_is_read(tmp_path: Path) -> None:
+    (tmp_path / "tenants.json").write_text(json.dumps(["a", "b"]))
+    remember_tenant(tmp_path, "c", unfinished=True)
+    assert known_tenants(tmp_path) == {"a": False, "b": False, "c": True}
+
+
+def test_the_latest_unfinished_tenant_is_being_replayed_only_while_somebody_does_it(tmp_path: Path) -> None:
+    remember_tenant(tmp_path, "half", unfinished=True)
+    assert replayed_now(tmp_path) == ""
+    with replaying(tmp_path):
+        remember_tenant(tmp_path, "under way", unfinished=True)
+        assert replayed_now(tmp_path) == "under way"
+        remember_tenant(tmp_path, "a person's own")
+        assert replayed_now(tmp_path) == "under way"
+    assert replayed_now(tmp_path) == ""

@@ -11,7 +11,7 @@ from services.console.demo.main import why_anew
     [
         pytest.param("these weeks", True, "", id="the same weeks"),
         pytest.param("other weeks", True, "is of other weeks, or of another plan", id="other weeks"),
-        pytest.param("these weeks", False, "was not finished", id="interrupted"),
+        pytest.param("these weeks", False, "was not finished; it stays, and the audit checks it too", id="interrupted"),
     ],
 )
 def test_a_new_brand_begins_because_the_last(plan, done, told) -> None:
