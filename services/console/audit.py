@@ -32,6 +32,11 @@ CALL_TIMEOUT_S = 300.0
 LOG_IN_TIMEOUT_S = 10.0
 NO_CHECK = "-"
 BETWEEN = "between services"
+NOWHERE = (
+    "no stack runs here: start one with `siyu stack` or `make run`, and audit it from a second terminal. To audit "
+    "services that run elsewhere, set their addresses (SIYU_IDENTITY_ADDRESS and so on) and SIYU_SERVICE_SECRET, the "
+    f"secret of the client {AUDITOR}; in a cluster, the job siyu-audit has them"
+)
 UNFINISHED = "whose replay was not finished"
 
 
@@ -234,7 +239,7 @@ async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wa
         addresses = {service: told.address_of(service) for service in SERVICES}
         secret = told.service_secret
         if not secret:
-            raise StackRefused("no stack runs here (`make run` starts one), and SIYU_SERVICE_SECRET names no other")
+            raise StackRefused(NOWHERE)
     else:
         addresses = {service: environment[f"SIYU_{service.upper()}_ADDRESS"] for service in SERVICES}
         secret = installation_secret(load_secrets(directory)["root_secret"], AUDITOR)

@@ -71,6 +71,14 @@ def test_a_wrong_word_is_refused_with_the_right_ones(words, told) -> None:
             "siyu: no stack runs here: `siyu stack` or `make run` starts one",
             id="nowhere to make a tenant",
         ),
+        pytest.param(
+            "audit",
+            {},
+            "siyu: no stack runs here: start one with `siyu stack` or `make run`, and audit it from a second terminal. "
+            "To audit services that run elsewhere, set their addresses (SIYU_IDENTITY_ADDRESS and so on) and "
+            "SIYU_SERVICE_SECRET, the secret of the client service:console; in a cluster, the job siyu-audit has them",
+            id="nothing to audit",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line_before_anything_starts(tmp_path, words, environment, told) -> None:
