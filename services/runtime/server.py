@@ -35,6 +35,7 @@ from services.runtime.deadlines import Deadlines
 from services.runtime.errors import DomainError, Invalid, TimedOut
 from services.runtime.figures import Count, Duration
 from services.runtime.limits import AdaptiveLimit
+from services.runtime.violations import told
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_DEADLINE_S = 600.0
@@ -182,19 +183,11 @@ def _address(forwarded: str | bytes | None, peer: str) -> str:
 
 def check_valid(request: Message) -> None:
     """Raises Invalid with every violation of the contract's rules, by field path; never with the value."""
-    found = _validator.collect_violations(request)[:MAX_VIOLATIONS]
-    violations = tuple((_path(each.proto.field), each.proto.message) for each in found) + out_of_bounds(request)
-    if violations:
+    found = _validator.collect_violations(request)
+    beyond = out_of_bounds(request)
+    if found or beyond:
+        violations = told(found[:MAX_VIOLATIONS], request) + beyond
         raise Invalid(violations=violations[:MAX_VIOLATIONS])
-
-
-def _path(field_path: Any) -> str:
-    parts: list[str] = []
-    for element in field_path.elements if field_path is not None else ():
-        subscript = element.subscript
-        index = getattr(subscript, "value", None) if subscript is not None else None
-        parts.append(element.field_name if index is None else f"{element.field_name}[{index}]")
-    return ".".join(parts)
 
 
 class _Handlers(grpc.GenericRpcHandler):
