@@ -14,10 +14,13 @@ DomainError
                      PeriodNotOver, PeriodClosed, PayoutNotDue, PayoutNotPaid
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 from services.runtime.errors import AlreadyExists, Conflict, Invalid, Missing, NotAllowed, Refused
+
+MOST_TOLD = 5
+"""So many unknown names a refusal tells."""
 
 
 class SharesNotWhole(Invalid):
@@ -103,9 +106,18 @@ class UnknownProduct(Missing):
 
     reason = "PRODUCT_NOT_FOUND"
 
-    def __init__(self, skus: Sequence[str]) -> None:
-        """Names the first few."""
-        super().__init__(kind="product", name=", ".join(skus[:5]))
+    def __init__(self, unknown: Mapping[str, str]) -> None:
+        """Of the unknown SKUs, by the fields that name them, the first few."""
+        fields = list(unknown)[:MOST_TOLD]
+        skus = [unknown[field] for field in fields]
+        named = ", ".join(f"{field} ({sku!r})" for field, sku in zip(fields, skus, strict=True))
+        super().__init__(
+            f"the catalogue has no product of this SKU: {named}; correct it, or make the product first "
+            "(BatchUpsertProducts)",
+            kind="product",
+            name=", ".join(skus),
+            metadata={"field": ", ".join(fields)},
+        )
 
 
 class UnknownPrice(Missing):
@@ -113,9 +125,14 @@ class UnknownPrice(Missing):
 
     reason = "PRICE_NOT_FOUND"
 
-    def __init__(self, sku: str) -> None:
-        """Names the SKU."""
-        super().__init__(kind="price", name=sku)
+    def __init__(self, sku: str, *, field: str) -> None:
+        """Names the SKU, and the field that names it."""
+        super().__init__(
+            f"{field}: {sku!r} has no price in this store and channel; set one first (BatchSetPrices)",
+            kind="price",
+            name=sku,
+            metadata={"field": field},
+        )
 
 
 class UnknownSupplier(Missing):

@@ -36,7 +36,7 @@ from services.commerce.usecases.peers import (
 from services.runtime.call import Call
 from services.runtime.clock import end_of_day, local_day
 from services.runtime.database import Connection
-from services.runtime.errors import Invalid
+from services.runtime.errors import Invalid, Missing
 from services.runtime.ids import MemberId, Sku, StoreId, SupplierId
 
 NOBODY: Final = MemberId("")
@@ -147,21 +147,32 @@ async def goods_of(connection: Connection, tenant_id: str, basket: Basket, open_
 
 
 def check_goods(basket: Basket, goods: Goods) -> None:
-    """Raises UnknownProduct or UnknownPrice for the first line that the catalogue does not know."""
-    unknown = [line.sku for line in basket.lines if line.sku not in goods.products]
+    """Raises UnknownProduct for the lines that the catalogue does not know, or UnknownPrice for the first without."""
+    unknown = {_sku_field(at): line.sku for at, line in enumerate(basket.lines) if line.sku not in goods.products}
     if unknown:
         raise UnknownProduct(unknown)
-    for line in basket.lines:
+    for at, line in enumerate(basket.lines):
         if line.price_source is PriceSource.LIST and line.sku not in goods.list_prices:
-            raise UnknownPrice(line.sku)
+            raise UnknownPrice(line.sku, field=_sku_field(at))
 
 
 async def buyer_of(call: Call, basket: Basket, peers: Peers) -> MemberId:
     """The surviving member who buys; empty: not a member. Raises Missing (MEMBER_NOT_FOUND)."""
-    if basket.identifier is not None:
-        return await peers.members.resolve(call, basket.identifier)
-    if basket.member_id:
-        return await peers.members.survivor(call, basket.member_id)
+    field = "basket.member_id" if basket.identifier is None else "basket.identifier"
+    try:
+        if basket.identifier is not None:
+            return await peers.members.resolve(call, basket.identifier)
+        if basket.member_id:
+            return await peers.members.survivor(call, basket.member_id)
+    except Missing as unknown:
+        # identity names the field of what it was asked, which the caller did not write
+        raise Missing(
+            f"{field}: {unknown.message}",
+            kind=unknown.kind,
+            name=unknown.name,
+            reason=unknown.reason,
+            metadata=unknown.metadata | {"field": field},
+        ) from unknown
     return NOBODY
 
 
@@ -270,6 +281,10 @@ async def with_quoted_points(call: Call, priced: Priced, peers: Peers, *, store_
 def window_end(call: Call, occurred_at: datetime, *, days: int) -> datetime:
     """The end of the last brand-local day on which the goods may come back."""
     return end_of_day(local_day(occurred_at, call.time_zone) + timedelta(days=days), call.time_zone)
+
+
+def _sku_field(at: int) -> str:
+    return f"basket.lines[{at}].sku"
 
 
 def _shelf_of(line: BasketLine, goods: Goods) -> int:

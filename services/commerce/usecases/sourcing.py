@@ -33,7 +33,7 @@ async def put_sources(
 
     async def work(connection: Connection) -> tuple[Source, ...]:
         if not await store.lock_product(connection, call.tenant_id, sku):
-            raise UnknownProduct([sku])
+            raise UnknownProduct({"sku": sku})
         known = await suppliers.find_suppliers(connection, call.tenant_id, [each.supplier_id for each in sources])
         for source in sources:
             if source.supplier_id not in known:

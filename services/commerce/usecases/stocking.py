@@ -55,7 +55,7 @@ async def product(shop: Shop, call: Call, sku: Sku) -> Product:
 
     found = await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
     if sku not in found:
-        raise UnknownProduct([sku])
+        raise UnknownProduct({"sku": sku})
     return found[sku]
 
 
@@ -76,7 +76,7 @@ async def set_prices(shop: Shop, call: Call, prices: Sequence[ListPrice], once: 
             named.setdefault(price.store_id, f"prices[{at}].store_id")
 
     async def work(connection: Connection) -> int:
-        await _check_known(connection, call, [price.sku for price in prices])
+        await _check_known(connection, call, [price.sku for price in prices], field="prices")
         await catalogue.set_prices(connection, call.tenant_id, prices)
         return len(prices)
 
@@ -98,7 +98,7 @@ async def post_document(shop: Shop, call: Call, document: StockDocument, once: O
     check_unique(skus, field="lines")
 
     async def work(connection: Connection) -> str:
-        await _check_known(connection, call, skus)
+        await _check_known(connection, call, skus, field="lines")
         levels = await stock.lock(connection, call.tenant_id, document.store_id, skus, make=True)
         movement = rules.post(levels, kind=document.kind, lines=document.lines)
         cause = Cause(reason=document.reason, occurred_at=document.occurred_at or call.now)
@@ -128,8 +128,9 @@ async def lines(
     return await shop.database.read(call.tenant_id, read, timeout_s=call.remaining_s())
 
 
-async def _check_known(connection: Connection, call: Call, skus: Sequence[Sku]) -> None:
+async def _check_known(connection: Connection, call: Call, skus: Sequence[Sku], *, field: str) -> None:
+    """Raises UnknownProduct, which names the places in the list of this field."""
     found = await catalogue.find(connection, call.tenant_id, skus)
-    unknown = [sku for sku in skus if sku not in found]
+    unknown = {f"{field}[{at}].sku": sku for at, sku in enumerate(skus) if sku not in found}
     if unknown:
         raise UnknownProduct(unknown)

@@ -57,9 +57,10 @@ class UnknownMember(Missing):
 
     reason = "MEMBER_NOT_FOUND"
 
-    def __init__(self, name: str = "") -> None:
-        """`name` is the id; empty for an identifier, whose value is personal and not repeated."""
-        super().__init__("" if name else "no member owns this identifier", kind="member", name=name)
+    def __init__(self, name: str = "", *, field: str = "identifier") -> None:
+        """`name` is the id, in the field; empty for an identifier, whose value is personal and not repeated."""
+        text = "" if name else "no member owns this identifier"
+        super().__init__(text, kind="member", name=name, metadata={"field": field})
 
 
 class UnknownStore(Missing):

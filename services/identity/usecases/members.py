@@ -97,7 +97,7 @@ class MemberDesk:
 
         async def work(connection: Connection) -> Merge:
             one = await self._survivor(connection, call.tenant_id, member_id)
-            other = await self._survivor(connection, call.tenant_id, other_id)
+            other = await self._survivor(connection, call.tenant_id, other_id, field="other_member_id")
             if one == other:
                 raise SameMember(one)
             locked = await self._lock(connection, call.tenant_id, one, other)
@@ -108,10 +108,12 @@ class MemberDesk:
 
         return await settled(lambda: once.run(self.database, work))
 
-    async def _survivor(self, connection: Connection, tenant_id: str, member_id: str) -> MemberId:
+    async def _survivor(
+        self, connection: Connection, tenant_id: str, member_id: str, *, field: str = "member_id"
+    ) -> MemberId:
         survivor = (await self.members.survivors_of(connection, tenant_id, (member_id,))).get(member_id)
         if survivor is None:
-            raise UnknownMember(member_id)
+            raise UnknownMember(member_id, field=field)
         return survivor
 
     async def _lock(self, connection: Connection, tenant_id: str, *member_ids: MemberId) -> dict[MemberId, Locked]:

@@ -193,17 +193,31 @@ async def test_a_refusal_is_kept_for_its_request_id(brand: Brand) -> None:
         pytest.param({"sku": "TEA"}, "PRICE_NOT_FOUND", id="no list price"),
     ],
 )
-async def test_what_the_catalogue_lacks_is_refused(brand: Brand, basket: dict[str, object], reason: str) -> None:
+async def test_what_the_catalogue_lacks_is_refused_by_its_line(
+    brand: Brand, basket: dict[str, object], reason: str
+) -> None:
     with pytest.raises(Missing) as refused:
-        await brand.sell(brand.sale(brand.basket(line("1", **basket))))  # type: ignore[arg-type]
-    assert refused.value.reason == reason
+        await brand.sell(
+            brand.sale(brand.basket(line("1", "CUP", 1, 100), line("2", **basket)))  # type: ignore[arg-type]
+        )
+    assert (refused.value.reason, refused.value.metadata) == (reason, {"field": "basket.lines[1].sku"})
+    assert "basket.lines[1].sku" in refused.value.message
+
+
+async def test_every_unknown_product_of_a_document_is_told_by_its_line(brand: Brand) -> None:
+    with pytest.raises(Missing) as refused:
+        await brand.receive({"NONE": 1, "TEA": 1, "NEITHER": 1})
+    assert refused.value.reason == "PRODUCT_NOT_FOUND"
+    assert refused.value.metadata == {"field": "lines[0].sku, lines[2].sku"}
+    assert refused.value.name == "NONE, NEITHER"
 
 
 async def test_an_unknown_card_and_anothers_price_are_refused(brand: Brand) -> None:
     brand.peers.members.cards.pop(CARD)
     with pytest.raises(Missing) as refused:
         await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 100))))
-    assert refused.value.reason == "MEMBER_NOT_FOUND"
+    assert (refused.value.reason, refused.value.metadata["field"]) == ("MEMBER_NOT_FOUND", "basket.identifier")
+    assert refused.value.message.startswith("basket.identifier: ")
     request = order_pb2.QuoteOrderRequest(basket=brand.basket(line("1", "TEA", 1, 100), member=False))
     app = brand.call(kind=ActorKind.BACKEND, store="", scopes=frozenset({"commerce.orders.write"}))
     with pytest.raises(NotAllowed) as not_theirs:

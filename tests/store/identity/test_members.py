@@ -29,8 +29,9 @@ async def test_a_member_is_found_by_every_identifier_however_it_is_written(brand
         openid("oABC"),
     ):
         assert await brand.resolve(named) == member.member_id
-    with pytest.raises(UnknownMember):
+    with pytest.raises(UnknownMember) as refused:
         await brand.resolve(openid("oABC", issuer="another-app"))
+    assert refused.value.metadata == {"field": "identifier"}
     with pytest.raises(UnknownMember):
         await brand.resolve(openid("oabc"))
 

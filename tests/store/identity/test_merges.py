@@ -39,8 +39,12 @@ async def test_what_is_one_member_already_is_not_merged(brand: Brand) -> None:
     other = (await brand.register(card("c2"))).member.member_id
     with pytest.raises(SameMember):
         await brand.merge(one, one)
-    with pytest.raises(UnknownMember):
+    with pytest.raises(UnknownMember) as refused:
         await brand.merge(one, new_id())
+    assert refused.value.metadata == {"field": "other_member_id"}
+    with pytest.raises(UnknownMember) as refused:
+        await brand.merge(new_id(), one)
+    assert refused.value.metadata == {"field": "member_id"}
     request_id = new_id()
     first = await brand.merge(one, other, request_id=request_id)
     assert await brand.merge(one, other, request_id=request_id) == first
