@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 import structlog
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -84,7 +85,7 @@ class Edge:
                 Route("/", self.home),
                 *documents,
             ],
-            exception_handlers={404: _not_found, 405: _not_found},
+            exception_handlers={404: _not_found, 405: _not_allowed},
         )
 
     async def check_limit(self, request: Request) -> Response:
@@ -226,6 +227,23 @@ async def _not_found(request: Request, _error: Exception) -> Response:
             "no such path; /openapi.json lists them all", kind="path", name=request.url.path, reason="PATH_NOT_FOUND"
         )
     )
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    """In the words of Envoy's own (envoy/replies.py)."""
+    assert isinstance(error, HTTPException), "starlette raises it"
+    allowed = (error.headers or {})["Allow"]
+    response = refusal(
+        Missing(
+            f"this path takes other methods: {allowed}",
+            kind="method",
+            name=request.method,
+            reason="METHOD_NOT_ALLOWED",
+        )
+    )
+    response.status_code = error.status_code
+    response.headers["allow"] = allowed
+    return response
 
 
 assert {page.path for page in PAGES} >= {EVENTS, JWKS}, "Envoy must route what the application serves"

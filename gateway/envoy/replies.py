@@ -63,7 +63,10 @@ _TOKEN_INVALID = Reply(
 # By HTTP status.
 _REPLIES: dict[int, Reply] = {
     400: Reply(
-        code=code_pb2.INVALID_ARGUMENT, reason="MALFORMED_REQUEST", text="the request can't be read", found=True
+        code=code_pb2.INVALID_ARGUMENT,
+        reason="MALFORMED_REQUEST",
+        text="the request can't be read (/openapi.json tells every field's type and choices)",
+        found=True,
     ),
     401: _TOKEN_INVALID,
     # a token for another audience, which the services call invalid like any other
@@ -75,6 +78,13 @@ _REPLIES: dict[int, Reply] = {
         reason="PATH_NOT_FOUND",
         text="no such path; /openapi.json lists them all",
         # clients that try one version of a service after another look for this one
+        grpc_code=code_pb2.UNIMPLEMENTED,
+    ),
+    405: Reply(
+        code=code_pb2.NOT_FOUND,
+        reason="METHOD_NOT_ALLOWED",
+        text="this path takes other methods",
+        found=True,
         grpc_code=code_pb2.UNIMPLEMENTED,
     ),
     408: Reply(code=code_pb2.INVALID_ARGUMENT, reason="REQUEST_TOO_SLOW", text="the request did not arrive in time"),

@@ -1,6 +1,7 @@
 """Routes by gRPC path. REST calls reach them too: the transcoder runs first, and what it writes is a gRPC call."""
 
 from gateway.contracts import Rpc, rpcs
+from gateway.envoy.methods import refused_methods
 from gateway.envoy.names import API_KEY, BUFFER, GATEWAY, LIMIT, TOKEN, TRANSCODER, Config, of_type, seconds
 from gateway.pages import ADDRESS_HEADER, API_KEY_HEADER, CONTENT_HEADER, PAGES, Page
 
@@ -12,7 +13,7 @@ RETRY_ON = "connect-failure,refused-stream,reset-before-request,unavailable"
 
 
 def virtual_host() -> Config:
-    """One virtual host with a route for each RPC and page; anything else is not found."""
+    """One virtual host with a route for each RPC and page; another method is refused, anything else is not found."""
     return {
         "name": "siyu",
         "domains": ["*"],
@@ -24,7 +25,11 @@ def virtual_host() -> Config:
             }
         ],
         "request_headers_to_remove": [ADDRESS_HEADER, API_KEY_HEADER, CONTENT_HEADER],
-        "routes": [*(_rpc_route(rpc) for rpc in rpcs()), *(_page_route(page) for page in PAGES)],
+        "routes": [
+            *(_rpc_route(rpc) for rpc in rpcs()),
+            *(_page_route(page) for page in PAGES),
+            *refused_methods(),
+        ],
     }
 
 

@@ -153,6 +153,7 @@ async def test_a_refusal_of_the_contract_names_the_fields(edge: TestEdge) -> Non
     [
         pytest.param("POST", "/v1/points:accrue", "{", id="no JSON"),
         pytest.param("POST", "/v1/points:accrue", '{"points": "many"}', id="no number"),
+        pytest.param("POST", "/v1/clients", '{"kind": "ACTOR_KIND_NOBODY"}', id="no such choice"),
         pytest.param("GET", "/v1/stores?pageSice=5", None, id="an unknown parameter"),
         pytest.param("GET", "/v1/stores?pageSize=five", None, id="a parameter that is no number"),
     ],
@@ -160,7 +161,8 @@ async def test_a_refusal_of_the_contract_names_the_fields(edge: TestEdge) -> Non
 async def test_what_envoy_can_not_read(edge: TestEdge, method: str, path: str, body: str | None) -> None:
     headers = edge.bearer("loyalty.points.write identity.read")
     reply = await edge.http.request(method, path, content=body, headers={"content-type": "application/json", **headers})
-    check_status(reply, http=400, code=3, reason="MALFORMED_REQUEST")
+    status = check_status(reply, http=400, code=3, reason="MALFORMED_REQUEST")
+    assert "/openapi.json tells every field's type and choices" in status["message"]
 
 
 async def test_an_unknown_field_of_a_body_is_ignored_and_the_document_says_so(edge: TestEdge) -> None:
@@ -186,6 +188,37 @@ async def test_an_unknown_path(edge: TestEdge) -> None:
     for path in ("/v1/nothing", "/edge/key/v1/tenant", "/readyz", "/siyu.common.v1.FeedService/ReadLog"):
         reply = await edge.http.post(path, json={}, headers=edge.bearer("events.read"))
         check_status(reply, http=404, code=5, reason="PATH_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        pytest.param("GET", "/v1/pos:sell", "POST", id="a call"),
+        pytest.param("POST", "/v1/orders/o1", "GET", id="a thing"),
+        pytest.param("GET", "/v1/orders/o1:pay", "POST", id="what is done to a thing"),
+        pytest.param("DELETE", "/v1/orders?page_size=1", "GET, POST", id="a list, with a query"),
+        pytest.param("PATCH", "/v1/sources/a%2Fb", "GET, PUT", id="an id with a slash"),
+        pytest.param("POST", "/v1/events", "GET", id="a page of the application"),
+    ],
+)
+async def test_another_method_of_a_known_path_is_told_which(
+    edge: TestEdge, method: str, path: str, allowed: str
+) -> None:
+    for headers in (edge.bearer("events.read"), {}):
+        reply = await edge.http.request(method, path, headers=headers)
+        if path == "/v1/events" and not headers:
+            check_status(reply, http=401, code=16, reason="TOKEN_MISSING")
+            continue
+        status = check_status(reply, http=405, code=5, reason="METHOD_NOT_ALLOWED")
+        assert sorted(reply.headers["allow"].replace("HEAD, ", "").replace(", HEAD", "").split(", ")) == allowed.split(
+            ", "
+        )
+        assert status["message"] == f"this path takes other methods: {reply.headers['allow']}"
+
+
+async def test_what_is_done_to_a_thing_and_by_no_contract_is_an_unknown_path(edge: TestEdge) -> None:
+    reply = await edge.http.post("/v1/orders/o1:nothing", json={}, headers=edge.bearer("commerce.orders.write"))
+    check_status(reply, http=404, code=5, reason="PATH_NOT_FOUND")
 
 
 async def test_a_business_refusal_comes_with_its_details(edge: TestEdge) -> None:

@@ -43,7 +43,17 @@ def manager(rendered: dict[str, Any]) -> dict[str, Any]:
 def routes(rendered: dict[str, Any]) -> dict[str, dict[str, Any]]:
     hosts = manager(rendered)["route_config"]["virtual_hosts"]
     assert len(hosts) == 1
-    return {route["match"].get("path") or route["match"]["prefix"]: route for route in hosts[0]["routes"]}
+    return {
+        route["match"].get("path") or route["match"]["prefix"]: route
+        for route in hosts[0]["routes"]
+        if "safe_regex" not in route["match"]
+    }
+
+
+def other_methods(rendered: dict[str, Any]) -> list[dict[str, Any]]:
+    """The routes that refuse a known path with another method."""
+    (host,) = manager(rendered)["route_config"]["virtual_hosts"]
+    return [route for route in host["routes"] if "safe_regex" in route["match"]]
 
 
 def of_filter(rendered: dict[str, Any], name: str) -> dict[str, Any]:
@@ -99,6 +109,30 @@ def test_a_page_is_not_transcoded(rendered: dict[str, Any], page: Any) -> None:
 def test_no_page_hides_an_rpc() -> None:
     taken = {page.path for page in PAGES}
     assert not taken & {binding.template for rpc in contracts.rpcs() for binding in rpc.bindings}
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+def test_every_path_takes_its_own_methods_and_no_other(rendered: dict[str, Any], rpc: contracts.Rpc) -> None:
+    for binding in rpc.bindings:
+        path = re.sub(r"\{[^}]*\}", "x-1.%2F", binding.template)
+        refusing = [
+            binding.verb not in route["direct_response"]["body"]["inline_string"].split(", ")
+            for route in other_methods(rendered)
+            if re.fullmatch(route["match"]["safe_regex"]["regex"], path)
+        ]
+        assert refusing == [False], f"{binding.verb} {path}: one route knows the path, and lets the method pass"
+
+
+def test_another_method_is_refused_by_envoy_alone(rendered: dict[str, Any]) -> None:
+    found = other_methods(rendered)
+    assert found
+    for route in found:
+        assert route["direct_response"]["status"] == 405
+        (method,) = route["match"]["headers"]
+        allowed = route["direct_response"]["body"]["inline_string"]
+        own = method["string_match"].get("exact") or method["string_match"]["safe_regex"]["regex"]
+        assert (method["invert_match"], own.replace("|", ", ")) == (True, allowed)
+        assert {TRANSCODER, TOKEN, API_KEY, LIMIT} == set(route["typed_per_filter_config"])
 
 
 def test_inner_services_stay_inside() -> None:
