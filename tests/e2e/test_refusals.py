@@ -29,7 +29,10 @@ from siyu.identity.v1 import tenant_pb2, tenant_pb2_grpc
 from siyu.loyalty.v1 import points_pb2_grpc
 from tests.e2e.outcomes import Installation, Outcome, installation, stranger
 from tests.e2e.shop import CUP, FLOWERS, TEA, Shop, client, open_shop
-from tests.e2e.valid_calls import CALLS, hold_benefits, hold_points, requested
+from tests.e2e.valid_calls import CALLS
+from tests.e2e.valid_calls.campaign import hold_benefits
+from tests.e2e.valid_calls.loyalty import hold_points
+from tests.e2e.valid_calls.suppliers import requested
 from tests.requests import Rpc, largest, malformed, out_of_bounds, rpcs, well_formed
 
 RPCS = rpcs()

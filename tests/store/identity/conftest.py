@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+import jwt
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.identity import convert
 from services.identity.domain import scopes
@@ -37,8 +39,8 @@ from services.runtime.outbox import Outbox
 from services.runtime.relay import Relay
 from services.runtime.settings import Settings
 from services.runtime.tenants import Tenants
-from siyu.common.v1 import event_pb2
-from siyu.identity.v1 import member_pb2, store_pb2, tenant_pb2
+from siyu.common.v1 import event_pb2, rule_pb2
+from siyu.identity.v1 import client_pb2, member_pb2, store_pb2, tenant_pb2
 from tests.conftest import ROLE_PASSWORD
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -263,3 +265,36 @@ async def brand(identity: Identity) -> Brand:
 def as_kind(call: Call, actor: Actor) -> Call:
     """The call, made by another actor."""
     return replace(call, actor=actor)
+
+
+def at(moment: datetime) -> Timestamp:
+    told = Timestamp()
+    told.FromDatetime(moment)
+    return told
+
+
+def new_client(
+    kind: rule_pb2.ActorKind.ValueType, request_id: str = "", **given: object
+) -> client_pb2.CreateClientRequest:
+    return client_pb2.CreateClientRequest(
+        request_id=request_id or new_id(), display_name="a client", kind=kind, **given
+    )
+
+
+async def token_of(identity: Identity, client_id: str, secret: str, tenant_id: str = "") -> dict[str, object]:
+    """The claims of a token, verified as the other services verify it."""
+    request = client_pb2.IssueTokenRequest(client_id=client_id, client_secret=secret, tenant_id=tenant_id)
+    reply = await identity.tokens.issue_token(request, identity.operator())
+    assert reply.expires_in_s == 600
+    keys = (await identity.tokens.get_jwks(client_pb2.GetJwksRequest(), identity.operator())).keys
+    key_id = jwt.get_unverified_header(reply.access_token)["kid"]
+    (found,) = [{f.name: value for f, value in key.ListFields()} for key in keys if key.kid == key_id]
+    # the tests' clock stands still in 2026
+    return jwt.decode(
+        reply.access_token,
+        jwt.PyJWK(found, algorithm="ES256"),
+        algorithms=["ES256"],
+        audience="siyu",
+        issuer="siyu",
+        options={"verify_exp": False, "verify_iat": False},
+    )
