@@ -29,7 +29,6 @@ from services.runtime.events import (
     Event,
     Handler,
     Queue,
-    is_waited_for,
     reason_of,
     stack_of,
 )
@@ -204,7 +203,7 @@ class Consumer:
                 raise
             except Exception as error:
                 # the first failure only says where to go on block by block: one of several is to blame
-                if is_waited_for(error) or not batch.is_one_block or not trial.is_over(cursor.seq):
+                if not batch.is_one_block or not await self._queue.is_their_own(error) or not trial.is_over(cursor.seq):
                     raise
                 cursor = await self._park(partition, cursor, batch, error)
         return cursor

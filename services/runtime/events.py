@@ -19,7 +19,7 @@ MAX_REASON_CHARS = 200
 MAX_STACK_CHARS = 4000
 
 PASSING = (Unavailable, TimedOut, Conflict, Exhausted)
-"""What ends by itself and says nothing of an event."""
+"""What ends by itself and says nothing of an event; for the exceptions see `Queue.is_their_own`."""
 
 EVENTS = Counter("siyu_consumer_events_total", "Events handled", ["service", "queue"])
 FAILURES = Counter("siyu_consumer_failures_total", "Attempts to handle events that failed", ["service", "queue"])
@@ -71,6 +71,19 @@ class Queue:
                 return None
             raise
 
+    async def is_their_own(self, error: Exception) -> bool:
+        """Whether the error is the events' own, who are parked in the end; else it is waited for, however long.
+
+        A tenant that does not come is its own events' error: everybody else's can be handled. So is the time that runs
+        out while the database answers others; when it answers nobody, nobody's events are to blame."""
+        if isinstance(error, TimedOut):
+            try:
+                await self.database.ping()
+            except PASSING:
+                return False
+            return True
+        return isinstance(error, TenantNotReady) or not isinstance(error, PASSING)
+
     def call(self, tenant_id: str, tenant: Tenant | None, trace: telemetry.Trace) -> Call:
         """The call that the handler acts in."""
         return Call(
@@ -83,13 +96,6 @@ class Queue:
             trace_id=trace.trace_id,
             trace=trace.traceparent,
         )
-
-
-def is_waited_for(error: Exception) -> bool:
-    """Whether the error is waited for, however long; else it is the events' own and they are parked in the end.
-
-    A tenant that does not come is its own events' error: everybody else's can be handled."""
-    return isinstance(error, PASSING) and not isinstance(error, TenantNotReady)
 
 
 def reason_of(error: Exception) -> str:

@@ -69,10 +69,10 @@ class Unparking:
             held: list[First] = []
             try:
                 handled = await self._handle(shelf, limit, held)
-            except PASSING as away:
-                self._warn(away)
-                return False
             except Exception as error:
+                if isinstance(error, PASSING) and not (held and await self.queue.is_their_own(error)):
+                    self._warn(error)
+                    return False
                 FAILURES.labels(self.queue.service, self.queue.name).inc()
                 if not held:
                     raise

@@ -67,12 +67,13 @@ def consumer_of(
     *,
     handler=count_effects,
     producer: str = PRODUCER,
+    database: Database | None = None,
 ) -> Consumer:
     return Consumer(
         service=CONSUMER,
         producer=producer,
         queue=QUEUE,
-        database=consumer_app,
+        database=database or consumer_app,
         system=system_of(consumer_app),
         redis_url=settings.redis_url,
         feed_channel=feed,

@@ -69,8 +69,10 @@ class Stage:
         await publish(self.app, tenant_id, *events)
         await relay_of(self.settings, self.system).drain()
 
-    def consumer(self, bug: Bug):
-        return consumer_of(self.settings, self.consumer_app, feed_of(self.system), handler=bug.handle)
+    def consumer(self, bug: Bug, *, database: Database | None = None):
+        return consumer_of(
+            self.settings, self.consumer_app, feed_of(self.system), handler=bug.handle, database=database
+        )
 
     async def order_of(self, tenant_id: str) -> list[str]:
         """The tenant's effects as they came."""

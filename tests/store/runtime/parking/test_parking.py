@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from services.runtime import parking, unparking
 from services.runtime.call import Call
 from services.runtime.consumer import ATTEMPTS_BEFORE_PARKING, MovedError
-from services.runtime.database import Connection, raw
+from services.runtime.database import Connection, Database, raw
 from services.runtime.errors import Conflict, DomainError, Exhausted, TimedOut, Unavailable
 from services.runtime.events import Event
 from services.runtime.ids import new_id
@@ -77,7 +77,6 @@ async def test_what_cannot_be_parked_is_not_passed_over(stage: Stage) -> None:
     "error",
     [
         pytest.param(lambda: Unavailable("identity is away"), id="unavailable"),
-        pytest.param(lambda: TimedOut("too late"), id="timed out"),
         pytest.param(lambda: Conflict("lost a race"), id="conflict"),
         pytest.param(lambda: Exhausted("a full queue"), id="exhausted"),
     ],
@@ -104,6 +103,60 @@ async def test_what_passes_by_itself_never_parks(stage: Stage, error: Callable[[
         "events wait",
         "gave up on a transaction",
     }
+
+
+async def test_an_event_that_takes_too_long_each_time_stops_its_tenant_and_nobody_else(stage: Stage) -> None:
+    bug = Bug(stage.ill, error=lambda: TimedOut("too late"))
+    await stage.told(stage.ill, event(POISON, 1), event(ORDERS[1], 1))
+    await stage.told(stage.well, event(ORDERS[1], 1))
+    consumer = stage.consumer(bug)
+    async with running(consumer):
+        await until(stage.all_taken)
+        assert await stage.order_of(stage.well) == [f"{ORDERS[1]}/1"]
+        # where it is parked it rests as others do, and is not tried all the time
+        await until(lambda: postponed(stage))
+        assert {reason for _, reason, _ in await stage.parked()} == {"DEADLINE_EXCEEDED"}
+        assert set(consumer.states.values()) == {PartitionState.RUNNING}
+        assert bug.attempts >= ATTEMPTS_BEFORE_PARKING + 1
+        bug.mend()
+        await until(stage.none_parked)
+    assert await stage.order_of(stage.ill) == [f"{POISON}/1", f"{ORDERS[1]}/1"]
+
+
+class Silent(Database):
+    """A database that answers nobody in time."""
+
+    async def ping(self) -> None:
+        raise TimedOut("the deadline passed while the database worked")
+
+
+async def test_time_that_runs_out_while_the_database_answers_nobody_parks_nothing(stage: Stage) -> None:
+    app = stage.consumer_app
+    silent = Silent(engine=app.engine, dsn=app.dsn, service=app.service, role=app.role)
+    bug = Bug(stage.ill, error=lambda: TimedOut("too late"))
+    await stage.told(stage.ill, event(POISON, 1))
+    async with running(stage.consumer(bug, database=silent)):
+        await until(lambda: is_true(bug.attempts > ATTEMPTS_BEFORE_PARKING + 1))
+        assert not await stage.parked()
+        assert not await stage.all_taken()
+        bug.mend()
+        await until(stage.all_taken)
+    assert await stage.order_of(stage.ill) == [f"{POISON}/1"]
+
+
+async def test_what_is_parked_does_not_answer_for_a_database_that_answers_nobody(stage: Stage) -> None:
+    app = stage.consumer_app
+    silent = Silent(engine=app.engine, dsn=app.dsn, service=app.service, role=app.role)
+    bug = Bug(stage.ill)
+    await stage.told(stage.ill, event(POISON, 1))
+    async with running(stage.consumer(bug)):
+        await until(lambda: postponed(stage))
+    before = await stage.parked()
+    bug.error, bug.attempts = lambda: TimedOut("too late"), 0
+    await stage.hasten()
+    async with running(stage.consumer(bug, database=silent)):
+        await until(lambda: is_true(bug.attempts >= 2))
+        assert await stage.parked() == before
 
 
 async def test_a_tenant_that_does_not_come_stops_nobody_else(stage: Stage) -> None:
