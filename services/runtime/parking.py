@@ -16,6 +16,7 @@ BEHIND = "BEHIND"
 """The reason of an event that has not failed itself: one before it on its shelf has."""
 
 MAX_SHELVES_AT_ONCE = 100
+MAX_COUNTED = 10_000
 MAX_TOLD = 3
 
 _ON_SHELF = "tenant_id = $1::uuid AND producer = $2 AND queue = $3 AND partition = $4"
@@ -31,21 +32,38 @@ _PARK = """
          WITH ORDINALITY
          AS e(seq, event_id, type, aggregate_type, aggregate_id, version, occurred_at, posted_at, payload, trace, place)
 """
-_COUNT = "SELECT count(*) FROM parked_events WHERE producer = $1 AND queue = $2"
+# in the order of their index, or the rows of another queue may be read on the way
+_COUNT = """
+    SELECT count(*)
+    FROM (
+        SELECT FROM parked_events
+        WHERE producer = $1 AND queue = $2
+        ORDER BY tenant_id, partition, seq, place
+        LIMIT $3
+    ) AS counted
+"""
+# From the first event of a shelf to the first of the next one: what waits behind them is not read.
 _DUE = """
-    WITH shelves AS (
-        SELECT DISTINCT tenant_id, partition FROM parked_events WHERE producer = $1 AND queue = $2
+    WITH RECURSIVE heads AS (
+        (
+            SELECT tenant_id, partition, next_try_at FROM parked_events
+            WHERE producer = $1 AND queue = $2
+            ORDER BY tenant_id, partition, seq, place
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT following.tenant_id, following.partition, following.next_try_at
+        FROM heads
+        CROSS JOIN LATERAL (
+            SELECT tenant_id, partition, next_try_at FROM parked_events
+            WHERE producer = $1 AND queue = $2 AND (tenant_id, partition) > (heads.tenant_id, heads.partition)
+            ORDER BY tenant_id, partition, seq, place
+            LIMIT 1
+        ) AS following
     )
-    SELECT s.tenant_id::text, s.partition
-    FROM shelves s
-    CROSS JOIN LATERAL (
-        SELECT next_try_at
-        FROM parked_events
-        WHERE tenant_id = s.tenant_id AND producer = $1 AND queue = $2 AND partition = s.partition
-        ORDER BY seq, place
-        LIMIT 1
-    ) head
-    WHERE head.next_try_at <= now()
+    SELECT tenant_id::text, partition
+    FROM heads
+    WHERE next_try_at <= now()
     -- by chance: those that wait for something that passes stay due, and must not take the others' turns
     ORDER BY random()
     LIMIT $3
@@ -164,8 +182,8 @@ async def park(
 
 
 async def count(connection: Connection, *, producer: str, queue: str) -> int:
-    """How many events are parked of all tenants; on the system role."""
-    counted: int = await raw(connection).fetchval(_COUNT, producer, queue)
+    """How many events are parked of all tenants, up to 10,000; on the system role."""
+    counted: int = await raw(connection).fetchval(_COUNT, producer, queue, MAX_COUNTED)
     return counted
 
 

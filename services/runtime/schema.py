@@ -107,6 +107,14 @@ def version_2(service: str) -> tuple[str, ...]:
     )
 
 
+def version_3(service: str) -> tuple[str, ...]:
+    """A way to a queue's parked events over all tenants, shelf by shelf: the key begins with the tenant."""
+    return (
+        f"CREATE INDEX parked_events_of_queue ON {service}.parked_events"
+        " (producer, queue, tenant_id, partition, seq, place)",
+    )
+
+
 def _tenants(service: str) -> tuple[str, ...]:
     return (
         # a projection of identity's tenants; test_clock_at is null where business time is machine time

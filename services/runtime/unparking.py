@@ -23,7 +23,9 @@ TRANSACTIONS_PER_SHELF = 32
 SHORTEST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 
-PARKED = Gauge("siyu_consumer_parked_events", "Events taken that could not be handled yet", ["service", "queue"])
+PARKED = Gauge(
+    "siyu_consumer_parked_events", "Events taken that could not be handled yet, up to 10,000", ["service", "queue"]
+)
 
 _log = structlog.get_logger(__name__)
 

@@ -48,6 +48,7 @@ async def runtime_database(postgres: str) -> AsyncIterator[str]:
             for statement in (
                 *schema.version_1(service),
                 *schema.version_2(service),
+                *schema.version_3(service),
                 _EFFECTS.format(service=service),
                 *schema.rls(service, "effects"),
             ):
