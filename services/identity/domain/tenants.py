@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import phonenumbers
 
+from services.identity.domain import currencies
 from services.identity.domain.identifiers import DEFAULT_REGION
 from services.identity.domain.refusals import ClockBackwards, NoTestClock
 from services.runtime.clock import DEFAULT_TIME_ZONE
@@ -42,18 +43,21 @@ def new_tenant(
     test_clock_at: datetime | None,
     now: datetime,
 ) -> Tenant:
-    """A tenant with its defaults filled in. Raises Invalid for a time zone or region that does not exist."""
+    """A tenant with its defaults filled in. Raises Invalid for a time zone, currency or region that does not exist."""
     zone = time_zone or DEFAULT_TIME_ZONE
     region = region_code or DEFAULT_REGION
     check_time_zone(zone)
     if region not in phonenumbers.SUPPORTED_REGIONS:
         raise Invalid(f"no region {region!r}; ISO 3166-1 has two capitals", field="region_code")
+    currency = currency_code or DEFAULT_CURRENCY
+    if currency not in currencies.ACTIVE:
+        raise Invalid(f"no currency {currency!r}; use an active code of ISO 4217, such as CNY", field="currency_code")
     return Tenant(
         tenant_id=tenant_id,
         code=code,
         display_name=display_name,
         time_zone=zone,
-        currency_code=currency_code or DEFAULT_CURRENCY,
+        currency_code=currency,
         region_code=region,
         test_clock_at=test_clock_at,
         created_at=now,

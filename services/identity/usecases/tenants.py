@@ -62,7 +62,7 @@ class TenantDesk:
     async def found(self, call: Call, once: Once[Founded], asked: NewTenant) -> bytes:
         """Makes the tenant of `within_new_tenant` and its admin client; the encoded result.
 
-        Raises TenantExists, and Invalid for a time zone or region that is none.
+        Raises TenantExists, and Invalid for a time zone, currency or region that is none.
         """
         now = self.clock.now()
         tenant = new_tenant(

@@ -64,11 +64,24 @@ async def test_a_tenants_secret_is_told_for_a_day(identity: Identity) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"time_zone": "Mars/Olympus"}, {"time_zone": "../../etc/passwd"}, {"region_code": "ZZ"}], ids=str
+    ("field", "value"),
+    [
+        pytest.param("time_zone", "Mars/Olympus", id="a zone that is none"),
+        pytest.param("time_zone", "../../etc/passwd", id="a path"),
+        pytest.param("region_code", "ZZ", id="a region that is none"),
+        pytest.param("currency_code", "ABC", id="a currency that is none"),
+        pytest.param("currency_code", "BGN", id="a currency of the past"),
+        pytest.param("currency_code", "XAU", id="gold"),
+    ],
 )
-async def test_a_zone_or_region_that_is_none_is_refused(identity: Identity, given: dict[str, str]) -> None:
-    with pytest.raises(Invalid):
-        await identity.found(**given)
+async def test_what_does_not_exist_is_refused_before_anything_is_written(
+    identity: Identity, field: str, value: str
+) -> None:
+    for _ in range(2):
+        with pytest.raises(Invalid) as refused:
+            await identity.found("brand", **{field: value})
+        assert [at for at, _ in refused.value.violations] == [field]
+    assert (await identity.found("brand")).tenant.code == "brand"
 
 
 async def test_the_test_clock_only_moves_forward(identity: Identity) -> None:

@@ -1,11 +1,13 @@
 """Tenants, test clocks, client bindings, events as stored, and failed log-ins."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
 
 from services.identity import convert
+from services.identity.domain import currencies
 from services.identity.domain.clients import check_bindings
 from services.identity.domain.events import IdentifierLinked, MemberMerged, MemberRegistered, TenantChanged
 from services.identity.domain.identifiers import IdentifierType
@@ -45,6 +47,13 @@ def test_a_clock_moves_forward_or_stays() -> None:
         advanced(moved, NOON)
     with pytest.raises(NoTestClock):
         advanced(tenant(None), NOON)
+
+
+def test_currencies_are_those_of_shops() -> None:
+    assert all(re.fullmatch(r"[A-Z]{3}", code) for code in currencies.ACTIVE)
+    assert len(currencies.ACTIVE) == 155
+    assert {"CNY", "HKD", "TWD", "JPY", "EUR", "USD", "KWD", "XOF"} <= currencies.ACTIVE
+    assert not {"XAU", "XTS", "XXX", "DEM", "RMB"} & currencies.ACTIVE
 
 
 def test_a_sign_up_is_now_late_or_a_little_early() -> None:

@@ -93,7 +93,7 @@ class CreateTenantRequest(_message.Message):
     time_zone: _builtins.str
     """IANA name; empty takes Asia/Shanghai."""
     currency_code: _builtins.str
-    """ISO 4217; empty takes CNY."""
+    """An active code of ISO 4217; empty takes CNY."""
     region_code: _builtins.str
     """ISO 3166-1, two capitals; empty takes CN."""
     @_builtins.property

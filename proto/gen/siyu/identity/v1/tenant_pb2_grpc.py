@@ -59,7 +59,8 @@ class TenantServiceServicer:
     def CreateTenant(self, request, context):
         """Makes a tenant (a brand). With `test_clock_at` it gets a test clock, which only moves by AdvanceTestClock.
 
-        Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request.
+        Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request; INVALID_FIELD
+        (INVALID_ARGUMENT) for a time zone, currency or region that does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

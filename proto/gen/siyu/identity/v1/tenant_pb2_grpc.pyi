@@ -36,7 +36,8 @@ class TenantServiceStub:
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.CreateTenantRequest, _tenant_pb2.CreateTenantResponse]
     """Makes a tenant (a brand). With `test_clock_at` it gets a test clock, which only moves by AdvanceTestClock.
 
-    Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request.
+    Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request; INVALID_FIELD
+    (INVALID_ARGUMENT) for a time zone, currency or region that does not exist.
     """
     GetTenant: _grpc.UnaryUnaryMultiCallable[_tenant_pb2.GetTenantRequest, _tenant_pb2.GetTenantResponse]
     """Reads the caller's tenant."""
@@ -54,7 +55,8 @@ class TenantServiceAsyncStub(TenantServiceStub):
     CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.CreateTenantRequest, _tenant_pb2.CreateTenantResponse]  # type: ignore[assignment]
     """Makes a tenant (a brand). With `test_clock_at` it gets a test clock, which only moves by AdvanceTestClock.
 
-    Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request.
+    Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request; INVALID_FIELD
+    (INVALID_ARGUMENT) for a time zone, currency or region that does not exist.
     """
     GetTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.GetTenantRequest, _tenant_pb2.GetTenantResponse]  # type: ignore[assignment]
     """Reads the caller's tenant."""
@@ -75,7 +77,8 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tenant_pb2.CreateTenantResponse, _abc.Awaitable[_tenant_pb2.CreateTenantResponse]]:
         """Makes a tenant (a brand). With `test_clock_at` it gets a test clock, which only moves by AdvanceTestClock.
 
-        Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request.
+        Refusals: TENANT_EXISTS (ALREADY_EXISTS) for a code that is taken by another request; INVALID_FIELD
+        (INVALID_ARGUMENT) for a time zone, currency or region that does not exist.
         """
 
     @_abc_1.abstractmethod
