@@ -49,6 +49,8 @@ async def test_a_fortnight_is_replayed_and_the_books_agree(stack: LocalStack) ->
     console = Console(file=after, width=200, color_system=None)
     assert await run(stack, weeks=WEEKS, one_in=ONE_HOUSEHOLD_IN, console=console) == 0, after.getvalue()
     assert "1 sale of yours is not in the files; 1 member with sales or points of yours" in after.getvalue()
+    charged = int(sold["order"]["netMinor"])
+    assert f"1, charged {charged // 100}.{charged % 100:02d} USD: not in the figures above" in after.getvalue()
     assert await audit.audit_stack(stack, console=console) == 0, after.getvalue()
 
 

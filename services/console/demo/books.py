@@ -73,12 +73,13 @@ class BookedMember:
 class Books:
     """Everything that is compared. Orders by the basket's number, members by the household's, parties by kind/id.
 
-    What somebody sold by hand since the replay stands apart: `own_sales`, the households that bought (or were granted
-    points), and whether suppliers' goods were among it."""
+    What somebody sold by hand since the replay stands apart: `own_sales` and their cents, the households that bought
+    (or were granted points), and whether suppliers' goods were among it."""
 
     orders: dict[int, BookedOrder] = field(default_factory=dict)
     sold_twice: int = 0
     own_sales: int = 0
+    own_net: int = 0
     own_households: set[int] = field(default_factory=set)
     own_supplied: bool = False
     members: dict[int, BookedMember] = field(default_factory=dict)
@@ -106,6 +107,7 @@ class Reader:
                 basket = basket_of(order)
                 if basket is None or basket not in sales:
                     books.own_sales += 1
+                    books.own_net += order.net_minor
                     books.own_supplied |= any(line.supplier_id for line in order.lines)
                     if order.member_id in household_of:
                         books.own_households.add(household_of[order.member_id])

@@ -25,6 +25,12 @@ ANSWERS = {
     "reject": "rejected",
 }
 ANSWERS_THAT_REFUND = ("part", "reject")
+EXPECTED_EXCEPTIONS = {
+    "PRICE_DIFFERS": "expected: an off-line till charges by its own copy of the member prices, or by none; what the "
+    "customer paid stands",
+    "STOCK_SHORTFALL": "expected: some receipts of goods are left unbooked, and an off-line sale found fewer than it "
+    "sold; the sale stands",
+}
 UNMATCHED = {
     NO_QUALIFYING_PRODUCT: "without one of the coupon's products in the basket",
     TILL_OFFLINE: "at an off-line till",
@@ -87,7 +93,15 @@ def _sales(books: Books, result: Result) -> list[Row]:
             f"{coverage.fuel_lines:,} of fuel in 1/1000 gallon, {coverage.one_piece_lines:,} without a count as one "
             f"piece, {coverage.free_lines:,} given away",
         ),
+        *_own_sales(books),
     ]
+
+
+def _own_sales(books: Books) -> list[Row]:
+    """What stands beside the figures of the files; nothing if nobody sold by hand."""
+    if not books.own_sales:
+        return []
+    return [("sold by hand since", f"{books.own_sales:,}, charged {_money(books.own_net)}: not in the figures above")]
 
 
 def _known(off: Counter[str]) -> int:
@@ -114,7 +128,15 @@ def _members(books: Books) -> list[Row]:
         ("of it available", f"{sum(member.available + member.held for member in members):,}"),
         ("of it pending", f"{sum(member.pending for member in members):,}"),
         ("of it owed", _less(-sum(member.debt for member in members))),
+        *_own_members(books),
     ]
+
+
+def _own_members(books: Books) -> list[Row]:
+    """A member's points are of all its sales, by hand or not."""
+    if not books.own_households:
+        return []
+    return [("with points by hand since", f"{len(books.own_households):,} of the members: in the figures above")]
 
 
 def _coupons(books: Books, plan: Plan, expected: Expected) -> list[Row]:
@@ -140,7 +162,11 @@ def _exceptions(books: Books, result: Result) -> list[Row]:
         ),
         ("sales that they were of", f"{len(refunded):,}, and {_money(sum(refunded))} in all"),
         ("off-line sales uploaded", f"{result.uploaded_twice:,} in {result.uploads:,} batches, each sent twice"),
-        ("exceptions that they left", _counted(result.exceptions)),
+        ("exceptions that they left", f"{result.exceptions.total():,}, for somebody to look at"),
+        *(
+            (f"  {reason}", f"{count:,}; {EXPECTED_EXCEPTIONS.get(reason, 'no part of the plan')}")
+            for reason, count in sorted(result.exceptions.items())
+        ),
     ]
 
 
@@ -165,6 +191,8 @@ def _splits(console: Console, books: Books) -> None:
         rest = figures["earned"] - figures["reversed"]
         table.add_row(escape(name), *(_money(cents) for cents in (figures["earned"], figures["reversed"], rest)))
     console.print(table)
+    if books.own_supplied:
+        console.print("The suppliers' goods that were sold by hand since are in these sums.", soft_wrap=True)
 
 
 def _speed(console: Console, result: Result, latencies: Sequence[Latency]) -> None:

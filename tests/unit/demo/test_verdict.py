@@ -1,5 +1,6 @@
 """The comparison is green for the reference's own books, and one cent, one point or one order turns it red."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -239,6 +240,38 @@ def test_the_report_is_readable_without_a_terminal(
     assert "simulated data, based on real shopping patterns" in text
     assert "30.0" in text
     assert "\x1b" not in text
+
+
+def _reported(books: Books, plan: Plan, result: Result, expected: Expected) -> str:
+    """The report in one line, without the lines of its tables."""
+    written = StringIO()
+    show_report(books, plan, result, expected, latencies=(), console=Console(file=written, width=200))
+    return " ".join(re.sub("[│┃]", " ", written.getvalue()).split())
+
+
+def test_the_report_tells_what_was_sold_by_hand(
+    plan: Plan, coverage: Coverage, books: Books, expected: Expected
+) -> None:
+    result = Result(coverage=coverage, sales=plan.sales, seconds=2.0)
+    assert "by hand" not in _reported(books, plan, result, expected)
+    books.own_sales, books.own_net, books.own_supplied = 2, 1234, True
+    books.own_households.update((1, 2, 3))
+    told = _reported(books, plan, result, expected)
+    assert "sold by hand since 2, charged 12.34 USD: not in the figures above" in told
+    assert "with points by hand since 3 of the members: in the figures above" in told
+    assert "The suppliers' goods that were sold by hand since are in these sums." in told
+
+
+def test_the_report_says_which_exceptions_were_to_be_expected(
+    plan: Plan, coverage: Coverage, books: Books, expected: Expected
+) -> None:
+    result = Result(coverage=coverage, sales=plan.sales, seconds=2.0)
+    result.exceptions.update({"PRICE_DIFFERS": 12, "STOCK_SHORTFALL": 5, "COUPON_EXCESS": 1})
+    told = _reported(books, plan, result, expected)
+    assert "exceptions that they left 18, for somebody to look at" in told
+    assert "PRICE_DIFFERS 12; expected: an off-line till charges by its own copy of the member prices" in told
+    assert "STOCK_SHORTFALL 5; expected: some receipts of goods are left unbooked" in told
+    assert "COUPON_EXCESS 1; no part of the plan" in told
 
 
 def test_percentiles_are_nearest_ranks() -> None:
