@@ -36,6 +36,12 @@ def payment(**fields) -> order_pb2.SellRequest:
             "must be one of STOCK_DOCUMENT_KIND_RECEIPT, STOCK_DOCUMENT_KIND_COUNT, STOCK_DOCUMENT_KIND_ADJUSTMENT",
             id="no choice of a rule's own list",
         ),
+        pytest.param(
+            catalogue_pb2.BatchUpsertProductsRequest(products=[catalogue_pb2.Product(base_unit=99)]),
+            "products[0].base_unit",
+            "must be one of BASE_UNIT_PIECE, BASE_UNIT_GRAM, BASE_UNIT_MILLILITRE",
+            id="no choice where none need be made",
+        ),
     ],
 )
 def test_a_violation_says_what_to_send(request_, field, why) -> None:
