@@ -140,9 +140,14 @@ class UnknownSupplier(Missing):
 
     reason = "SUPPLIER_NOT_FOUND"
 
-    def __init__(self, name: str) -> None:
-        """Names the supplier."""
-        super().__init__(kind="supplier", name=name)
+    def __init__(self, name: str, *, field: str) -> None:
+        """Names the supplier, and the field that names it."""
+        super().__init__(
+            f"{field}: no supplier {name!r}; correct it, or make the supplier first (PutSupplier)",
+            kind="supplier",
+            name=name,
+            metadata={"field": field},
+        )
 
 
 class UnknownSupplierOrder(Missing):

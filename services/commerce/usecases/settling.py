@@ -37,7 +37,7 @@ async def publish(
 
     async def work(connection: Connection) -> int:
         if not await settlement.lock_supplier(connection, call.tenant_id, supplier_id):
-            raise UnknownSupplier(supplier_id)
+            raise UnknownSupplier(supplier_id, field="supplier_id")
         return await settlement.publish(connection, call.tenant_id, supplier_id, shares)
 
     return await once.run(shop.database, work)

@@ -35,9 +35,9 @@ async def put_sources(
         if not await store.lock_product(connection, call.tenant_id, sku):
             raise UnknownProduct({"sku": sku})
         known = await suppliers.find_suppliers(connection, call.tenant_id, [each.supplier_id for each in sources])
-        for source in sources:
+        for at, source in enumerate(sources):
             if source.supplier_id not in known:
-                raise UnknownSupplier(source.supplier_id)
+                raise UnknownSupplier(source.supplier_id, field=f"sources[{at}].supplier_id")
         await store.put(connection, call.tenant_id, sku, sources)
         return sources
 

@@ -40,8 +40,9 @@ async def upsert_products(shop: Shop, call: Call, products: Sequence[Product], o
     async def work(connection: Connection) -> Upserted:
         if named:
             known = await suppliers.find_suppliers(connection, call.tenant_id, sorted(named))
-            for supplier_id in sorted(named - set(known)):
-                raise UnknownSupplier(supplier_id)
+            for at, product in enumerate(whole):
+                if product.supplier_id and product.supplier_id not in known:
+                    raise UnknownSupplier(product.supplier_id, field=f"products[{at}].supplier_id")
         return await catalogue.upsert(connection, call.tenant_id, whole)
 
     return await once.run(shop.database, work)

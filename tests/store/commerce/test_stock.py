@@ -110,8 +110,11 @@ async def test_products_change_and_are_read(brand: Brand) -> None:
     with pytest.raises(Missing):
         await brand.catalogue.get_product(catalogue_pb2.GetProductRequest(sku="NONE"), brand.office())
     with pytest.raises(Missing) as refused:
-        await brand.goods(catalogue_pb2.Product(sku="X", display_name="X", supplier_id="nobody"))
-    assert refused.value.reason == "SUPPLIER_NOT_FOUND"
+        await brand.goods(product, catalogue_pb2.Product(sku="X", display_name="X", supplier_id="nobody"))
+    assert (refused.value.reason, refused.value.metadata) == (
+        "SUPPLIER_NOT_FOUND",
+        {"field": "products[1].supplier_id"},
+    )
 
 
 async def test_a_store_posts_its_own_documents_only(brand: Brand) -> None:
