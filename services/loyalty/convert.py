@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -40,6 +41,8 @@ from siyu.common.v1 import hold_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
 from siyu.loyalty.v1 import events_pb2, points_pb2, programme_pb2
 
+_SMALL = tuple(bytes((number,)) for number in range(0x80))
+
 VerdictsMessage = TypeVar("VerdictsMessage", points_pb2.BatchAccrueResponse, points_pb2.StreamAccrueResponse)
 
 
@@ -67,33 +70,42 @@ def optional(message: Message, name: str) -> datetime | None:
 
 def grant(request: points_pb2.AccrueRequest) -> GrantAsked:
     """The grant that is asked for."""
+    request_id = request.request_id
+    # by place, in the order of the fields: names would cost each of a batch 0.4 µs
     return GrantAsked(
-        request_id=request.request_id,
-        fingerprint=_grant_fingerprint(request),
-        member_id=request.member_id.lower(),
-        point_currency=request.point_currency,
-        points=request.points,
-        expiry_class=request.expiry_class,
-        funder=request.funder,
-        reason=request.reason,
-        occurred_at=optional(request, "occurred_at"),
-        store_id=request.store_id,
-        channel=request.channel,
+        request_id,
+        # the request id is the first field on the wire, so what follows it is the body: no copy of the message is made
+        fingerprint(request.SerializeToString()[len(request_id) + (2 if len(request_id) < 0x80 else 3) :]),
+        request.member_id.lower(),
+        request.points,
+        request.point_currency,
+        request.expiry_class,
+        request.funder,
+        request.reason,
+        instant(request.occurred_at) if request.HasField("occurred_at") else None,
+        request.store_id,
+        request.channel,
     )
 
 
 def granted_part(asked: GrantAsked, entry_id: str) -> bytes:
-    """One grant of a PointsGranted; the parts of several, joined, are one message with all of them."""
-    grant = events_pb2.PointsGrant(
-        member_id=asked.member_id,
-        point_currency=asked.point_currency,
-        entry_id=entry_id,
-        points=asked.points,
-        reason=asked.reason,
+    """One grant of a PointsGranted; the parts of several, joined, are one message with all of them.
+
+    Written as it stands on the wire, where fields may come in any order: messages would take three times as long.
+    """
+    part = b"%b\x0a\x24%b\x1a\x24%b\x20%b" % (
+        _granted_words(asked.point_currency, asked.reason),
+        asked.member_id.encode(),
+        entry_id.encode(),
+        _varint(asked.points),
     )
-    part = grant.SerializeToString()
-    # the tag of `grants`, the length, and the grant: what a message around it would be, at a third of its cost
-    return b"\x0a" + _varint(len(part)) + part
+    return b"\x0a%b%b" % (_varint(len(part)), part)
+
+
+@lru_cache(maxsize=1024)
+def _granted_words(point_currency: str, reason: str) -> bytes:
+    """What most grants of a batch share."""
+    return events_pb2.PointsGrant(point_currency=point_currency, reason=reason).SerializeToString()
 
 
 def accrued_message(accrued: Accrued) -> points_pb2.AccrueResponse:
@@ -116,7 +128,8 @@ def verdicts_message(response: VerdictsMessage, verdicts: Sequence[Accrued | Dom
             accrued = said.accrued
             accrued.entry_id = verdict.entry_id
             accrued.available_points = verdict.available_points
-            accrued.repaid_points = verdict.repaid_points
+            if verdict.repaid_points:
+                accrued.repaid_points = verdict.repaid_points
     return response
 
 
@@ -237,15 +250,11 @@ def entry_message(entry: Entry) -> points_pb2.Entry:
     )
 
 
-def _grant_fingerprint(request: points_pb2.AccrueRequest) -> bytes:
-    # the request id is the first field on the wire, so what follows it is the body: no copy of the message is made
-    length = len(request.request_id)
-    return fingerprint(request.SerializeToString(deterministic=True)[length + len(_varint(length)) + 1 :])
-
-
 def _varint(number: int) -> bytes:
-    """A length as it stands on the wire."""
-    return bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7))
+    """A whole number, not negative, as it stands on the wire."""
+    if number < 0x80:
+        return _SMALL[number]
+    return bytes((number & 0x7F | 0x80,)) + _varint(number >> 7)
 
 
 # --- programmes and tiers --------------------------------------------------------------------------------------------

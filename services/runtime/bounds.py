@@ -5,7 +5,7 @@ is added to it. Which fields can hold either is computed once per message type; 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -41,10 +41,34 @@ class _Fields:
         return bool(self.texts or self.lists_of_texts or self.times or self.messages or self.lists_of_messages)
 
 
-def out_of_bounds(message: Message) -> Violations:
-    """The fields with a NUL or an impossible time, as (path, why); empty for nearly every request."""
-    fields = _fields_of(message.DESCRIPTOR)
-    return tuple(_broken(message, fields, "")) if fields else ()
+def out_of_bounds(message: Message, *, may_hold_nul: bool = True) -> Violations:
+    """The fields with a NUL or an impossible time, as (path, why); empty for nearly every request.
+
+    `may_hold_nul` is false where the message's bytes have no zero among them, and so no text of it a NUL.
+    """
+    fields = (_fields_of if may_hold_nul else _times_of)(message.DESCRIPTOR)
+    if not fields or _is_sound(message, fields):
+        return ()
+    return tuple(_broken(message, fields, ""))
+
+
+def _is_sound(message: Message, fields: _Fields) -> bool:
+    """Whether nothing is broken: to name what is, `_broken` makes a path for each field, and takes twice as long."""
+    for name in fields.times:
+        if message.HasField(name) and not _is_a_time(getattr(message, name)):
+            return False
+    for name in fields.texts:
+        if _NUL in getattr(message, name):
+            return False
+    for name, below in fields.messages:
+        if message.HasField(name) and not _is_sound(getattr(message, name), below):
+            return False
+    for name, below in fields.lists_of_messages:
+        for item in getattr(message, name):
+            if not _is_sound(item, below):
+                return False
+    lists = fields.lists_of_texts
+    return not (lists and any(_NUL in text for name in lists for text in getattr(message, name)))
 
 
 def _broken(message: Message, fields: _Fields, above: str) -> Iterator[tuple[str, str]]:
@@ -72,18 +96,27 @@ def _is_a_time(at: Timestamp) -> bool:
 
 @functools.cache
 def _fields_of(message: Descriptor) -> _Fields:
+    return _found(message, _fields_of, with_texts=True)
+
+
+@functools.cache
+def _times_of(message: Descriptor) -> _Fields:
+    return _found(message, _times_of, with_texts=False)
+
+
+def _found(message: Descriptor, within: Callable[[Descriptor], _Fields], *, with_texts: bool) -> _Fields:
     texts: dict[bool, list[str]] = {False: [], True: []}
     times: list[str] = []
     messages: dict[bool, list[tuple[str, _Fields]]] = {False: [], True: []}
     for field in message.fields:
         kind = field.message_type
         if kind is None:
-            if field.type == FieldDescriptor.TYPE_STRING and not _excludes_nul(field):
+            if with_texts and field.type == FieldDescriptor.TYPE_STRING and not _excludes_nul(field):
                 texts[field.is_repeated].append(field.name)
         elif kind is Timestamp.DESCRIPTOR:
             assert not field.is_repeated, f"{field.full_name}: no contract lists times yet"
             times.append(field.name)
-        elif below := _fields_of(kind):
+        elif below := within(kind):
             # no request of ours nests a message in itself, or this would not end
             messages[field.is_repeated].append((field.name, below))
     return _Fields(

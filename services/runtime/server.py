@@ -181,10 +181,10 @@ def _address(forwarded: str | bytes | None, peer: str) -> str:
     return peer.rpartition(":")[0]
 
 
-def check_valid(request: Message) -> None:
+def check_valid(request: Message, *, may_hold_nul: bool = True) -> None:
     """Raises Invalid with every violation of the contract's rules, by field path; never with the value."""
     found = _validator.collect_violations(request)
-    beyond = out_of_bounds(request)
+    beyond = out_of_bounds(request, may_hold_nul=may_hold_nul)
     if found or beyond:
         violations = told(found[:MAX_VIOLATIONS], request) + beyond
         raise Invalid(violations=violations[:MAX_VIOLATIONS])
@@ -219,42 +219,41 @@ def _handler(server: GrpcServer, method: MethodDescriptor, servicer: object) -> 
     return make(behaviour, request_deserializer=_reader(request), response_serializer=reply.SerializeToString)
 
 
-class _Unreadable:
-    """Stands for a request whose bytes are not its message: what a deserializer raises leaves as INTERNAL."""
+_Sent = tuple[Message | None, bool]
+"""A request, None if its bytes are not its message (what a deserializer raises leaves as INTERNAL), and whether a text
+of it may hold a NUL: looking at its bytes at once is far cheaper than looking at each of its texts."""
 
 
-_UNREADABLE = _Unreadable()
-
-
-def _reader(request: type[Message]) -> Callable[[bytes], Message | _Unreadable]:
-    def read(data: bytes) -> Message | _Unreadable:
+def _reader(request: type[Message]) -> Callable[[bytes], _Sent]:
+    def read(data: bytes) -> _Sent:
         try:
-            return request.FromString(data)
+            return request.FromString(data), 0 in data
         except DecodeError:
-            return _UNREADABLE
+            return None, False
 
     return read
 
 
-def _read(request: Message | _Unreadable) -> Message:
-    if isinstance(request, _Unreadable):
+def _read(sent: _Sent) -> tuple[Message, bool]:
+    request, may_hold_nul = sent
+    if request is None:
         raise Invalid(
             "the bytes are not the message of this call, or a text in it is not UTF-8", reason="MALFORMED_REQUEST"
         )
-    return request
+    return request, may_hold_nul
 
 
-def _unary(server: GrpcServer, rpc: _Rpc) -> Callable[[Message | _Unreadable, Any], Awaitable[Message]]:
-    async def behaviour(sent: Message | _Unreadable, context: Any) -> Message:
+def _unary(server: GrpcServer, rpc: _Rpc) -> Callable[[_Sent, Any], Awaitable[Message]]:
+    async def behaviour(sent: _Sent, context: Any) -> Message:
         before = time.perf_counter()
         # once: each look decodes all of them
         headers: Headers = dict(context.invocation_metadata())
         with telemetry.entered(rpc.name, headers.get("traceparent", "")) as started:
             logs.trace_id.set(started.trace_id)
             try:
-                request = _read(sent)
+                request, may_hold_nul = _read(sent)
                 call = await server.admit(rpc.rule, request, context, headers, started)
-                check_valid(request)
+                check_valid(request, may_hold_nul=may_hold_nul)
                 reply = await _served(server, rpc, request, call)
             except Exception as error:  # noqa: BLE001 - the boundary: nothing but our own words may leave
                 refused = _refusal(rpc, error, started.trace_id)
@@ -287,10 +286,8 @@ async def _served(server: GrpcServer, rpc: _Rpc, request: Message, call: Call) -
         server.limit.leave()
 
 
-def _streaming(
-    server: GrpcServer, rpc: _Rpc
-) -> Callable[[AsyncIterator[Message | _Unreadable], Any], AsyncIterator[Message]]:
-    async def behaviour(requests: AsyncIterator[Message | _Unreadable], context: Any) -> AsyncIterator[Message]:
+def _streaming(server: GrpcServer, rpc: _Rpc) -> Callable[[AsyncIterator[_Sent], Any], AsyncIterator[Message]]:
+    async def behaviour(requests: AsyncIterator[_Sent], context: Any) -> AsyncIterator[Message]:
         headers: Headers = dict(context.invocation_metadata())
         # no span stays open over a yield: another task may run the rest of the generator
         with telemetry.entered(rpc.name, headers.get("traceparent", "")) as entered:
@@ -313,10 +310,10 @@ def _streaming(
     return behaviour
 
 
-async def _valid(requests: AsyncIterator[Message | _Unreadable]) -> AsyncIterator[Message]:
+async def _valid(requests: AsyncIterator[_Sent]) -> AsyncIterator[Message]:
     async for sent in requests:
-        request = _read(sent)
-        check_valid(request)
+        request, may_hold_nul = _read(sent)
+        check_valid(request, may_hold_nul=may_hold_nul)
         yield request
 
 

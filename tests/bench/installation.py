@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ class Installation:
             while await self.observer.fetchval("SELECT EXISTS (SELECT FROM loyalty.outbox)"):
                 await asyncio.sleep(DRAIN_POLL_S)
 
-    def processes(self) -> dict[str, object]:
+    def processes(self) -> dict[str, Callable[[], list[int]]]:
         """What CPU is measured of."""
         return {
             "client": lambda: [os.getpid()],

@@ -92,7 +92,7 @@ async def wait_for(shop: Shop, call: Call, order_id: OrderId, *, timeout_s: floa
 
     async def read(connection: Connection) -> tuple[Order, int | None, int]:
         found = await _own(connection, call, order_id)
-        partition = partition_of(found.member_id or found.order_id, partitions=partitions)
+        partition = partition_of(found.member_id or found.order_id, partitions)
         number = await sweeps.numbered_up_to(connection, call.tenant_id, order_id, partition=partition)
         return found, number, await suppliers.not_requested(connection, call.tenant_id, order_id)
 
@@ -106,7 +106,7 @@ async def wait_for(shop: Shop, call: Call, order_id: OrderId, *, timeout_s: floa
         if seq is None:
             open_parts.append(RELAY)
         else:
-            partition = partition_of(found.member_id or found.order_id, partitions=partitions)
+            partition = partition_of(found.member_id or found.order_id, partitions)
             open_parts += await shop.peers.followers.behind(call, partition=partition, seq=seq)
         if not open_parts or time.monotonic() + pause_s > until:
             return tuple(open_parts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from alembic import op
 
 HERE = Path(__file__).parent
-FUNCTIONS = ("ledger", "batches", "holds", "refunds", "merges")
+FUNCTIONS = ("ledger", "batches", "grants", "holds", "refunds", "merges")
 
 
 def replace_functions() -> None:

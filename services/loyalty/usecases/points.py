@@ -243,7 +243,7 @@ class PointsDesk:
             asked,
             terms,
             entry_id,
-            partition_of(asked.member_id, partitions=self.partitions),
+            partition_of(asked.member_id, self.partitions),
             self.event_part(asked, entry_id),
             call.now,
             call.trace,

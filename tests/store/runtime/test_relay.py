@@ -59,7 +59,7 @@ async def test_an_event_reaches_the_log_whole(
     ((partition, events_total, checksum),) = await totals(
         system, "SELECT partition, events_total, checksum_total FROM log_heads"
     )
-    assert partition == partition_of("order-1", partitions=PARTITIONS)
+    assert partition == partition_of("order-1", PARTITIONS)
     assert (events_total, checksum) == (1, log.checksum([one.event_id]))
 
 
@@ -282,7 +282,7 @@ async def test_the_feed_reads_on_and_tells_what_is_gone(
     relay = relay_of(runtime_settings, system)
     other = new_id()
     keys = [f"o-{number}" for number in range(40)]
-    in_first = [key for key in keys if partition_of(key, partitions=PARTITIONS) == 0][:6]
+    in_first = [key for key in keys if partition_of(key, PARTITIONS) == 0][:6]
     for number, key in enumerate(in_first):
         await publish(app, tenant_id if number % 2 == 0 else other, event(key, 1))
         await relay.drain()

@@ -50,7 +50,7 @@ def test_derived_ids_hashes_and_partitions_are_the_same_in_every_release() -> No
     assert derive_id("order-1", "earn") == "052f0afa-f5ce-8e98-9b88-9ee9586247f7"
     assert stable_hash("member-1") == 5478907731370650884
     assert 0 <= stable_hash("member-1") < 2**63
-    assert {partition_of(str(key), partitions=8) for key in range(200)} == set(range(8))
+    assert {partition_of(str(key), 8) for key in range(200)} == set(range(8))
 
 
 @pytest.mark.parametrize("text", ["", "null", "1", "01A2013C-2A50-7455-AA44-719F87F98EEE", "{" + new_id() + "}"])
