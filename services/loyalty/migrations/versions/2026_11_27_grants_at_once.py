@@ -3,7 +3,7 @@
 Runs before the deployment (pre): what `accrue` takes and returns stays as it was.
 
 Revision ID: loyalty_at_once
-Revises: loyalty_tails
+Revises: loyalty_parked_by_queue
 """
 
 from alembic import op
@@ -11,7 +11,7 @@ from alembic import op
 from services.loyalty.migrations import scripts
 
 revision = "loyalty_at_once"
-down_revision = "loyalty_tails"
+down_revision = "loyalty_parked_by_queue"
 branch_labels = None
 depends_on = None
 
