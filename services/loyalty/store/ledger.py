@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from services.loyalty.domain.points import Accrued, Balance, Hold, HoldState, refusal, reused
 from services.loyalty.domain.requests import BalanceAsked, Grant, GrantAsked, GrantTerms, HoldAsked, ResolveAsked
-from services.runtime.database import Connection, Lane, raw
+from services.runtime.database import Connection, Lane, constraint_of, raw
 from services.runtime.errors import Conflict, DomainError
 from services.runtime.holds import TOMBSTONE_KEPT
 from services.runtime.ids import new_id
 
 # up to a quarter of a batch's grants may be a member's second ones and go in a transaction of their own
 FEW_REPEATED = 4
+_RACES = frozenset({"holds_pkey", "point_requests_pkey"})
 
 _ACCRUE = """
     SELECT again, reused, entry_ids::text[], before, available, repaid
@@ -103,10 +105,10 @@ async def _accrue(
         [new_id() for _ in range(partitions)],
         _joined(grants, partitions=partitions),
     )
-    (row,) = await lane.fetch(_ACCRUE, *parameters, None, None)
+    row = await _run(lane, _ACCRUE, *parameters, None, None)
     if row[0]:
         own = ([grant.partition for grant in grants], [grant.event_part for grant in grants])
-        (row,) = await lane.fetch(_ACCRUE, *parameters, *own)
+        row = await _run(lane, _ACCRUE, *parameters, *own)
     _again, was_reused, entry_ids, before, available, repaid = row
     if before is not None:
         available = [left + granted for left, granted in zip(before, points, strict=True)]
@@ -205,7 +207,8 @@ async def hold(lane: Lane, tenant_id: str, holds: Sequence[HoldAsked]) -> list[H
         return [verdict for verdict in verdicts if verdict is not None]
     clients = [ask.client_id for ask in holds]
     request_ids = [ask.request_id for ask in holds]
-    (row,) = await lane.fetch(
+    row = await _run(
+        lane,
         _HOLD,
         tenant_id,
         max(ask.now for ask in holds),
@@ -244,7 +247,8 @@ async def resolve(
     lane: Lane, tenant_id: str, asked: Sequence[ResolveAsked], *, machine_now: datetime
 ) -> list[Hold | DomainError]:
     """Captures and voids; a hold past its time to live expires and is refused."""
-    (row,) = await lane.fetch(
+    row = await _run(
+        lane,
         _RESOLVE,
         tenant_id,
         max(ask.now for ask in asked),
@@ -303,6 +307,18 @@ async def class_no(
     """The number of a class of points, made when first asked for, the same for ever."""
     number: int = await raw(connection).fetchval(_CLASS, tenant_id, point_currency, funder, expiry_class, expiry_rule)
     return number
+
+
+async def _run(lane: Lane, statement: str, *parameters: Any) -> Any:
+    """The row of a batch's verdicts. Raises Conflict if a request or hold of it came elsewhere at this moment."""
+    try:
+        (row,) = await lane.fetch(statement, *parameters)
+    except Exception as error:
+        # looked for before the other committed, and written after: whoever runs again finds it
+        if constraint_of(error) in _RACES:
+            raise Conflict("another call has this request or hold at this moment; try again") from error
+        raise
+    return row
 
 
 def _later_of_a_name(holds: Sequence[HoldAsked]) -> set[int]:

@@ -1,5 +1,6 @@
 """A tenant with a programme, and the desks over a database of the test's own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from services.runtime import tenants
 from services.runtime.audit import AuditDesk
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock
-from services.runtime.database import Connection, Database, raw
+from services.runtime.database import EVERY_TENANT, Connection, Database, raw
 from services.runtime.ids import new_id
 from services.runtime.outbox import Outbox
 from services.runtime.settings import Settings
@@ -196,23 +197,24 @@ class House:
         """Holds points."""
         return await self.points.hold(self.call(), self.hold_asked(member_id, points, hold_id, **asked))
 
-    async def resolve(self, hold_id: str, *, is_capture: bool = True, points: int = 0, **asked: Any) -> Any:
-        """Captures or voids."""
-        return await self.points.resolve(
-            self.call(),
-            replace(
-                ResolveAsked(
-                    client_id=SELLER,
-                    request_id=new_id(),
-                    fingerprint=b"resolve",
-                    hold_id=hold_id,
-                    is_capture=is_capture,
-                    points=points,
-                    now=self.now,
-                ),
-                **asked,
+    def resolve_asked(self, hold_id: str, *, is_capture: bool = True, points: int = 0, **asked: Any) -> ResolveAsked:
+        """A capture or void as it is asked for."""
+        return replace(
+            ResolveAsked(
+                client_id=SELLER,
+                request_id=new_id(),
+                fingerprint=b"resolve",
+                hold_id=hold_id,
+                is_capture=is_capture,
+                points=points,
+                now=self.now,
             ),
+            **asked,
         )
+
+    async def resolve(self, hold_id: str, **asked: Any) -> Any:
+        """Captures or voids."""
+        return await self.points.resolve(self.call(), self.resolve_asked(hold_id, **asked))
 
     async def balance(self, member_id: str) -> tuple[int, int, int, int]:
         """(available, pending, held, debt)."""
@@ -242,6 +244,20 @@ class House:
         payloads = await self.system.read(self.tenant_id, work)
         events = [events_pb2.PointsPosted.FromString(payload) for payload in payloads]
         return [(event.earned_points, event.given_back_points, event.shortfall_points) for event in events]
+
+    async def somebody_waits(self) -> None:
+        """Returns when a connection of this database waits for a row."""
+
+        async def waits(connection: Connection) -> bool:
+            found: bool = await raw(connection).fetchval(
+                "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+                " WHERE NOT granted AND datname = current_database())"
+            )
+            return found
+
+        async with asyncio.timeout(5):
+            while not await self.system.read(EVERY_TENANT, waits):
+                await asyncio.sleep(0.01)
 
     async def figures(self) -> dict[str, int]:
         """The audit's figures."""

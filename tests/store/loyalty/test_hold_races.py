@@ -1,4 +1,4 @@
-"""A hold that is made while its own resolution is on its way: the resolution finds it, and its account in order."""
+"""A hold that is made while its own resolution is on its way, or the reverse: who comes second finds the first."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,9 +6,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import cast
 
-from services.loyalty.domain.points import Hold, HoldState
+import pytest
+
+from services.loyalty.domain.points import Hold, HoldState, RequestIdReused
+from services.loyalty.domain.requests import ResolveAsked
 from services.loyalty.store import ledger
-from services.runtime.database import EVERY_TENANT, Connection, Lane, raw
+from services.runtime.database import Connection, Lane, raw
+from services.runtime.errors import DomainError, Missing, Refused
 from services.runtime.ids import new_id
 from tests.store.loyalty.conftest import House
 
@@ -36,19 +40,11 @@ async def locked(house: House, member_id: str) -> AsyncIterator[None]:
         await holding
 
 
-async def somebody_waits(house: House) -> None:
-    """Returns when a connection of this database waits for a row."""
-
-    async def waits(connection: Connection) -> bool:
-        found: bool = await raw(connection).fetchval(
-            "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE NOT granted AND datname = current_database())"
-        )
-        return found
-
-    async with asyncio.timeout(5):
-        while not await house.system.read(EVERY_TENANT, waits):
-            await asyncio.sleep(0.01)
+async def resolved_in(house: House, connection: Connection, asked: ResolveAsked) -> Hold | DomainError:
+    """The verdict of one that commits with the connection's transaction."""
+    lane = cast("Lane", raw(connection))
+    (verdict,) = await ledger.resolve(lane, house.tenant_id, [asked], machine_now=house.clock.now())
+    return verdict
 
 
 async def test_what_is_due_is_posted_before_a_hold_that_was_made_meanwhile_ends(house: House) -> None:
@@ -61,7 +57,7 @@ async def test_what_is_due_is_posted_before_a_hold_that_was_made_meanwhile_ends(
         after = house.now + timedelta(days=400)
         resolved = asyncio.gather(house.resolve("early", now=after), house.resolve("late", is_capture=False, now=after))
         # it has looked which holds there are, and waits for the first one's account
-        await somebody_waits(house)
+        await house.somebody_waits()
         await house.hold(late, 60, "late")
     assert [hold.state for hold in await resolved] == [HoldState.CAPTURED, HoldState.VOIDED]
     house.now = after
@@ -78,10 +74,65 @@ async def test_a_void_that_waits_for_its_own_hold_voids_it(house: House) -> None
         (hold,) = await ledger.hold(driver, house.tenant_id, [house.hold_asked(member, 60, "late")])
         assert isinstance(hold, Hold)
         voided = asyncio.create_task(house.resolve("late", is_capture=False))
-        await somebody_waits(house)
+        await house.somebody_waits()
         return voided
 
     voided = await house.database.run(house.tenant_id, held)
     assert (await voided).state is HoldState.VOIDED
     assert await house.balance(member) == (100, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_hold_that_waits_for_its_own_void_is_told_that_it_is_voided(house: House) -> None:
+    member = new_id()
+    await house.grant(member, 100)
+
+    async def voided(connection: Connection) -> asyncio.Task[Hold]:
+        verdict = await resolved_in(house, connection, house.resolve_asked("late", is_capture=False))
+        assert isinstance(verdict, Hold)
+        held = asyncio.create_task(house.hold(member, 60, "late"))
+        await house.somebody_waits()
+        return held
+
+    held = await house.database.run(house.tenant_id, voided)
+    with pytest.raises(Refused) as refused:
+        await held
+    assert refused.value.reason == "HOLD_VOIDED"
+    assert await house.balance(member) == (100, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_the_same_capture_of_an_unknown_hold_is_refused_alike_on_two_connections(house: House) -> None:
+    request_id = new_id()
+
+    async def refused_first(connection: Connection) -> asyncio.Task[Hold]:
+        verdict = await resolved_in(house, connection, house.resolve_asked("none", request_id=request_id))
+        assert isinstance(verdict, Missing)
+        second = asyncio.create_task(house.resolve("none", request_id=request_id))
+        await house.somebody_waits()
+        return second
+
+    second = await house.database.run(house.tenant_id, refused_first)
+    with pytest.raises(Missing) as refused:
+        await second
+    assert refused.value.reason == "HOLD_NOT_FOUND"
+
+
+async def test_a_request_id_holds_one_members_points_only(house: House) -> None:
+    members, request_id = [new_id(), new_id()], new_id()
+    for member in members:
+        await house.grant(member, 100)
+
+    async def held_first(connection: Connection) -> asyncio.Task[Hold]:
+        asked = house.hold_asked(members[0], 60, request_id=request_id)
+        (hold,) = await ledger.hold(cast("Lane", raw(connection)), house.tenant_id, [asked])
+        assert isinstance(hold, Hold)
+        second = asyncio.create_task(house.hold(members[1], 60, request_id=request_id, fingerprint=b"another"))
+        await house.somebody_waits()
+        return second
+
+    second = await house.database.run(house.tenant_id, held_first)
+    with pytest.raises(RequestIdReused):
+        await second
+    assert [await house.balance(member) for member in members] == [(40, 0, 60, 0), (100, 0, 0, 0)]
     assert await house.audit() == {}

@@ -1,0 +1,78 @@
+"""A request id that grants to different members in two transactions at once: the first to commit has it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from services.loyalty.domain.points import Accrued, RequestIdReused
+from services.loyalty.domain.requests import Grant, GrantAsked
+from services.loyalty.store import ledger
+from services.runtime.database import Connection, Lane, raw
+from services.runtime.errors import Conflict, DomainError
+from services.runtime.ids import new_id
+from tests.store.loyalty.conftest import NOON, House, grant
+
+Verdicts = Sequence[Accrued | DomainError]
+
+
+async def post(house: House, lane: Lane, asked: Sequence[GrantAsked]) -> Verdicts:
+    """The grants' verdicts, in one statement of the lane."""
+    terms = await house.points.book.terms(house.call(), asked[0])
+    grants = [Grant(ask, terms, new_id(), 0, b"", house.now, "") for ask in asked]
+    return await ledger.accrue(lane, house.tenant_id, grants, partitions=1)
+
+
+async def after(house: House, first: GrantAsked, posting: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+    """Who posts while the first is posted and not committed, and has waited for it when this returns."""
+
+    async def work(connection: Connection) -> asyncio.Future[Any]:
+        (verdict,) = await post(house, cast("Lane", raw(connection)), [first])
+        assert isinstance(verdict, Accrued)
+        waiting = asyncio.ensure_future(posting())
+        await house.somebody_waits()
+        return waiting
+
+    return await house.database.run(house.tenant_id, work)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param({}, id="looked up after it was written"),
+        pytest.param(
+            {"expiry_class": "bonus", "occurred_at": NOON - timedelta(days=30)},
+            id="looked up before it is written, as it has expired already",
+        ),
+    ],
+)
+async def test_a_request_id_grants_to_one_member_only(house: House, told: dict[str, Any]) -> None:
+    first, second, request_id = new_id(), new_id(), new_id()
+    another = grant(second, 5, request_id=request_id, fingerprint=b"another", **told)
+    waiting = await after(
+        house, grant(first, 10, request_id=request_id), lambda: house.points.accrue(house.call(), another)
+    )
+    with pytest.raises(RequestIdReused):
+        await waiting
+    assert await house.balance(first) == (10, 0, 0, 0)
+    assert await house.balance(second) == (0, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_batch_that_looked_too_early_is_told_to_run_again(house: House) -> None:
+    """Not halved, as if one of its grants were wrong."""
+    first, second, request_id = new_id(), new_id(), new_id()
+    lane = await house.database.lane()
+    # two of a member are looked up before they are written
+    batch = [grant(second, 5, request_id=request_id, fingerprint=b"another"), grant(second, 7)]
+    waiting = await after(house, grant(first, 10, request_id=request_id), lambda: post(house, lane, batch))
+    with pytest.raises(Conflict):
+        await waiting
+    reused, accrued = await post(house, lane, batch)
+    await lane.close()
+    assert isinstance(reused, RequestIdReused)
+    assert isinstance(accrued, Accrued)
+    assert await house.balance(second) == (7, 0, 0, 0)
+    assert await house.audit() == {}
