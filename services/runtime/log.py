@@ -52,11 +52,17 @@ _POSITIONS = """
     ORDER BY producer, queue, partition
 """
 _QUEUES = "SELECT queue, seq FROM cursors WHERE producer = $1 AND partition = $2"
+# asked at each poll: the first of each shelf is read, however many wait behind it
 _PARKED_FROM = """
-    SELECT queue, min(seq) AS seq
-    FROM parked_events
-    WHERE tenant_id = $1::uuid AND producer = $2 AND partition = $3
-    GROUP BY queue
+    SELECT q.queue, head.seq
+    FROM unnest($4::text[]) AS q(queue)
+    CROSS JOIN LATERAL (
+        SELECT seq
+        FROM parked_events
+        WHERE tenant_id = $1::uuid AND producer = $2 AND queue = q.queue AND partition = $3
+        ORDER BY seq, place
+        LIMIT 1
+    ) AS head
 """
 # the stored id, the cluster, its timeline and the database's own number
 _LOG_ID = """
@@ -367,7 +373,8 @@ async def queues(connection: Connection, *, producer: str, partition: int, tenan
     """
     driver = raw(connection)
     taken = {row["queue"]: row["seq"] for row in await driver.fetch(_QUEUES, producer, partition)}
+    # a service that follows nobody has no such table
     if taken and tenant_id != EVERY_TENANT:
-        for row in await driver.fetch(_PARKED_FROM, tenant_id, producer, partition):
+        for row in await driver.fetch(_PARKED_FROM, tenant_id, producer, partition, list(taken)):
             taken[row["queue"]] = row["seq"] - 1
     return taken
