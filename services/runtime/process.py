@@ -5,7 +5,9 @@ also the workers, so that the same probe asks all of them.
 """
 
 import asyncio
+import contextlib
 import gc
+import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -120,8 +122,20 @@ def running(context: Context, work: Awaitable[None], *, name: str) -> Task:
     return Task(asyncio.create_task(watched(), name=name))
 
 
+def prefer_throughput() -> None:
+    """Lets a thread of this process that wakes wait until the one that runs has nothing left to do (SCHED_BATCH).
+
+    grpc's poller wakes five times a call, each time in the middle of the event loop's work, to find that the loop holds
+    the interpreter: without that, a call took a sixth less of the processor. Threads to come inherit it; call it first.
+    """
+    # not Linux, or a sandbox that forbids it: it costs speed only
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def main(module: ModuleType, role_names: Sequence[str], settings: Settings) -> int:
     """Runs roles of a service's main module until SIGTERM or SIGINT; returns the exit code."""
+    prefer_throughput()
     logs.configure(service=module.SERVICE, level=settings.log_level)
     telemetry.configure(service=module.SERVICE, ratio=settings.trace_ratio, endpoint=settings.otlp_endpoint)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

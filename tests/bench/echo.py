@@ -1,6 +1,6 @@
 """The peer for the transport: an empty unary RPC with the accrual's messages, on grpc.aio in a process of its own.
 
-It decodes the request and answers a reply of like size; it does nothing else.
+It decodes the request and answers a reply of like size; it does nothing else. It is scheduled as our services are.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import sys
 import grpc
 import uvloop
 
+from services.runtime.process import prefer_throughput
 from siyu.loyalty.v1 import points_pb2
 
 METHODS = {
@@ -52,5 +53,6 @@ async def serve(address: str) -> None:
 
 
 if __name__ == "__main__":
+    prefer_throughput()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(sys.argv[1]))
