@@ -255,6 +255,16 @@ async def test_who_calls_alone_does_not_wait() -> None:
     await batcher.close()
 
 
+async def test_a_lane_that_has_all_that_it_can_take_waits_no_longer() -> None:
+    ledger, steps = Ledger(), Steps()
+    batcher = Batcher(["lane"], ledger.run, max_batch=4, sleep=steps)
+    await outcomes(batcher, range(COMPANY))
+    for _ in range(100):
+        await outcomes(batcher, range(4))
+    assert steps.taken == 0
+    await batcher.close()
+
+
 async def test_a_batch_that_is_large_enough_waits_no_longer() -> None:
     ledger, steps = Ledger(), Steps()
     batcher = Batcher(["lane"], ledger.run, sleep=steps)
