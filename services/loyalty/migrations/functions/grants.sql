@@ -16,12 +16,12 @@ $$;
 -- locks their accounts, in this order, and makes those that are missing. An account keeps the end of the pool that was
 -- earned in last, its tail, so that the pool's own row rests until something else asks for it (`fold`).
 -- Returns what is available after each; the places of the items that it could not post, since their accounts are not
--- plain (merged, due or owing) or their pool is not the tail; and the members whose accounts are new.
+-- plain (merged, due or owing) or their pool is not the tail; and the places of those whose accounts are new.
 CREATE OR REPLACE FUNCTION grant_at_once(
     p_tenant uuid, p_now timestamptz, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[], p_terms smallint[],
     p_requests text[], p_prints bytea[], p_members uuid[], p_entries uuid[], p_points bigint[],
-    p_occurred timestamptz[], OUT available bigint[], OUT late integer[], OUT opened uuid[]
+    p_occurred timestamptz[], OUT available bigint[], OUT late integer[], OUT opened integer[]
 ) LANGUAGE plpgsql SET enable_memoize = off SET enable_material = off SET enable_hashjoin = off AS $$
 BEGIN
     WITH item AS (
@@ -45,11 +45,6 @@ BEGIN
         RETURNING i.*, a.account_version AS version, a.available_points AS left_points, a.tail_end AS end_points,
                   a.tail_expires_at AS expires_at, old.member_id IS NULL AS is_new,
                   old.account_version = a.account_version AS is_late
-    ), pooled AS (
-        INSERT INTO pools (tenant_id, member_id, class_no, owner_id, point_currency, earned_points,
-                           last_expires_at, next_expires_at)
-        SELECT p_tenant, member_id, t_classes[t], member_id, t_currencies[t], points, expires_at, expires_at
-        FROM item WHERE is_new
     ), answered AS (
         INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, entry_id, available_points,
                                     repaid_points)
@@ -63,9 +58,16 @@ BEGIN
         FROM item WHERE is_late IS NOT TRUE
     )
     SELECT array_agg(left_points ORDER BY ord), array_agg(ord ORDER BY ord) FILTER (WHERE is_late),
-           array_agg(member_id ORDER BY ord) FILTER (WHERE is_new)
+           array_agg(ord ORDER BY ord) FILTER (WHERE is_new)
     INTO available, late, opened
     FROM item;
+    IF opened IS NOT NULL THEN
+        INSERT INTO pools (tenant_id, member_id, class_no, owner_id, point_currency, earned_points, last_expires_at,
+                           next_expires_at)
+        SELECT p_tenant, p_members[n], t_classes[p_terms[n]], p_members[n], t_currencies[p_terms[n]], p_points[n],
+               t_expires[p_terms[n]], t_expires[p_terms[n]]
+        FROM unnest(opened) AS n;
+    END IF;
 END $$;
 
 -- Posts the grants at the places `p_late`, whose accounts are locked already: what is due there first, and debt repaid.
@@ -154,8 +156,8 @@ BEGIN
             r := grant_at_once(p_tenant, p_now, t_clients, t_currencies, t_classes, t_expires, t_reasons, t_stores,
                                t_channels, p_terms, p_requests, p_prints, p_members, p_entries, p_points, p_occurred);
             IF r.opened IS NOT NULL AND EXISTS (
-                SELECT FROM unnest(r.opened) AS o(member_id) CROSS JOIN LATERAL (
-                    SELECT FROM aliases WHERE tenant_id = p_tenant AND alias_id = o.member_id LIMIT 1
+                SELECT FROM unnest(r.opened) AS n CROSS JOIN LATERAL (
+                    SELECT FROM aliases WHERE tenant_id = p_tenant AND alias_id = p_members[n] LIMIT 1
                 ) l
             ) THEN
                 -- the account is its survivor's, and is made so below
