@@ -47,6 +47,7 @@ async def _run(chosen: set[str], console: Console) -> list[Result]:
         async with installed() as here:
             for bench in on_points:
                 console.print(_intent(bench))
+                await here.renew()
                 tell(await bench(here))
     if replay.__name__ in chosen:
         console.print(_intent(replay))
