@@ -36,15 +36,23 @@ class Actor:
         """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this store; a till only for its own."""
         bound = self.store_id or self.kind is ActorKind.POS
         if bound and self.store_id != store_id:
-            raise NotAllowed("this caller acts for another store", reason=OUT_OF_SCOPE, metadata={"store_id": store_id})
+            message = _out_of_scope("store", bound_to=self.store_id, asked=store_id)
+            raise NotAllowed(message, reason=OUT_OF_SCOPE, metadata={"store_id": store_id})
 
     def check_supplier(self, supplier_id: str) -> None:
         """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this supplier; a supplier only for itself."""
         bound = self.supplier_id or self.kind is ActorKind.SUPPLIER
         if bound and self.supplier_id != supplier_id:
-            raise NotAllowed(
-                "this caller acts for another supplier", reason=OUT_OF_SCOPE, metadata={"supplier_id": supplier_id}
-            )
+            message = _out_of_scope("supplier", bound_to=self.supplier_id, asked=supplier_id)
+            raise NotAllowed(message, reason=OUT_OF_SCOPE, metadata={"supplier_id": supplier_id})
+
+
+def _out_of_scope(what: str, *, bound_to: str, asked: str) -> str:
+    if not bound_to:
+        return f"this caller is bound to no {what}"
+    # a misspelt field leaves the id empty: who reads of "another store" would look in the wrong place
+    named = f"{what} {asked!r}" if asked else f"no {what}"
+    return f"this caller acts for {what} {bound_to!r} alone; the request names {named}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,19 @@ def test_a_till_acts_for_its_own_store(actor: Actor, store_id: str, allowed: boo
         assert refused.value.reason == "OUT_OF_SCOPE"
 
 
+@pytest.mark.parametrize(
+    ("bound_to", "asked", "message"),
+    [
+        pytest.param("S1", "S2", "this caller acts for store 'S1' alone; the request names store 'S2'", id="another"),
+        pytest.param("S1", "", "this caller acts for store 'S1' alone; the request names no store", id="none"),
+        pytest.param("", "S1", "this caller is bound to no store", id="a till without one"),
+    ],
+)
+def test_what_is_out_of_scope_is_told_with_both_stores(bound_to: str, asked: str, message: str) -> None:
+    with pytest.raises(NotAllowed, match=f"^{message}$"):
+        Actor(kind=ActorKind.POS, id="t", store_id=bound_to).check_store(asked)
+
+
 def test_a_supplier_acts_for_itself() -> None:
     supplier = Actor(kind=ActorKind.SUPPLIER, id="c", supplier_id="acme")
     supplier.check_supplier("acme")
