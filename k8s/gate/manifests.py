@@ -14,6 +14,8 @@ Manifest = dict[str, Any]
 
 PAGE_SIZE = 200
 TIMEOUT_S = 30
+SHOWN = 5
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 
 
 class UnreadableError(Exception):
@@ -43,11 +45,17 @@ def name_of(manifest: Manifest) -> str:
 
 
 def from_files(folder: Path) -> Manifests:
-    """Reads rendered manifests; a folder with a kustomization is rendered first. Raises UnreadableError."""
+    """Reads rendered manifests, a file or a folder; a kustomization is rendered first. Raises UnreadableError."""
     if not folder.exists():
         raise UnreadableError(f"{folder} is not there")
-    if (folder / "kustomization.yaml").exists():
+    if folder.is_file():
+        text = [folder.read_text()]
+    elif _is_kustomization(folder):
         text = [_rendered(folder)]
+    elif below := _kustomizations_below(folder):
+        # their files are parts: read as they lie, every role would be missing
+        several = ", ".join(map(str, below[:SHOWN])) + (" …" if len(below) > SHOWN else "")
+        raise UnreadableError(f"{folder} is no kustomization, but holds some; give one of them: {several}")
     else:
         text = [path.read_text() for path in sorted(folder.rglob("*.y*ml"))]
     try:
@@ -59,13 +67,26 @@ def from_files(folder: Path) -> Manifests:
     return Manifests(objects=found, is_live=False)
 
 
+def _is_kustomization(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in KUSTOMIZATIONS)
+
+
+def _kustomizations_below(folder: Path) -> list[Path]:
+    """The uppermost ones; what lies in them is their parts."""
+    found = sorted({path.parent for name in KUSTOMIZATIONS for path in folder.rglob(name)})
+    return [each for each in found if not any(above in found for above in each.parents)]
+
+
 def _rendered(folder: Path) -> str:
     kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
     if kubectl is None:
         raise UnreadableError("kubectl is needed to render a kustomization; or give a folder that is rendered")
-    done = subprocess.run(  # noqa: S603 - our own arguments
-        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own arguments
+            [kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnreadableError(f"kubectl did not render {folder} within {TIMEOUT_S} s") from error
     if done.returncode != 0:
         raise UnreadableError(f"kubectl can't render {folder}: {done.stderr.strip()}")
     return done.stdout

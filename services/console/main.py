@@ -135,7 +135,9 @@ def tenant_create(
 
 @gate.command("check")
 def gate_check(
-    files: Annotated[Path | None, typer.Option(help="a folder of manifests, instead of the cluster")] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="a kustomization, or rendered manifests, instead of the cluster")
+    ] = None,
     namespace: Annotated[str, typer.Option(help="the namespace that Siyu runs in")] = "siyu",
 ) -> None:
     """Say what a rollout would break: roles missing, ports and probes off, no headroom, migrations not run."""

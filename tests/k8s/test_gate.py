@@ -208,6 +208,18 @@ def cluster(dev: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     cluster.server.server_close()
 
 
+def test_a_folder_of_kustomizations_is_refused_and_names_them() -> None:
+    named = r"give one of them: \S+/k8s/base, \S+/k8s/overlays/dev$"
+    with pytest.raises(UnreadableError, match=named):
+        from_files(DEV.parents[1])
+
+
+def test_one_rendered_file_is_read(tmp_path: Path, dev: Manifests) -> None:
+    rendered = tmp_path / "siyu.yaml"
+    rendered.write_text(yaml.safe_dump_all(dev.objects))
+    assert findings(from_files(rendered), ROLES) == ()
+
+
 def test_a_healthy_cluster_passes(cluster: Cluster) -> None:
     live = from_cluster("siyu")
     assert len(list(live.of("Deployment"))) == len(list(from_files(DEV).of("Deployment"))), "every page was read"
