@@ -222,28 +222,29 @@ def _speaks_grpc(request: Request) -> bool:
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
-    return refusal(
-        Missing(
-            "no such path; /openapi.json lists them all", kind="path", name=request.url.path, reason="PATH_NOT_FOUND"
-        )
+    error = Missing(
+        "no such path; /openapi.json lists them all", kind="path", name=request.url.path, reason="PATH_NOT_FOUND"
     )
+    return _refused_unserved(request, error)
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:
     """In the words of Envoy's own (envoy/replies.py)."""
     assert isinstance(error, HTTPException), "starlette raises it"
     allowed = (error.headers or {})["Allow"]
-    response = refusal(
-        Missing(
-            f"this path takes other methods: {allowed}",
-            kind="method",
-            name=request.method,
-            reason="METHOD_NOT_ALLOWED",
-        )
+    refused = Missing(
+        f"this path takes other methods: {allowed}", kind="method", name=request.method, reason="METHOD_NOT_ALLOWED"
     )
+    response = _refused_unserved(request, refused)
     response.status_code = error.status_code
     response.headers["allow"] = allowed
     return response
+
+
+def _refused_unserved(request: Request, error: DomainError) -> Response:
+    """No endpoint ran, and so none began a trace: the refusal names one like every other."""
+    with telemetry.entered("edge.unserved", request.headers.get("traceparent", "")) as trace:
+        return refusal(error, trace_id=trace.trace_id)
 
 
 assert {page.path for page in PAGES} >= {EVENTS, JWKS}, "Envoy must route what the application serves"

@@ -42,6 +42,7 @@ def check_status(reply: httpx.Response, *, http: int, code: int, reason: str) ->
     info = status["details"][0]
     assert info["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
     assert (info["reason"], info["domain"]) == (reason, "siyu")
+    assert info["metadata"].keys() & {"trace_id", "request_id"}, "by which its log lines are found"
     return status
 
 
@@ -163,6 +164,13 @@ async def test_what_envoy_can_not_read(edge: TestEdge, method: str, path: str, b
     reply = await edge.http.request(method, path, content=body, headers={"content-type": "application/json", **headers})
     status = check_status(reply, http=400, code=3, reason="MALFORMED_REQUEST")
     assert "/openapi.json tells every field's type and choices" in status["message"]
+
+
+async def test_what_can_not_be_read_and_has_no_token(edge: TestEdge) -> None:
+    reply = await edge.http.get("/v1/stores?pageSice=5")
+    check_status(reply, http=400, code=3, reason="MALFORMED_REQUEST")
+    reply = await edge.http.post("/v1/points:accrue", content="{", headers={"content-type": "application/json"})
+    check_status(reply, http=401, code=16, reason="TOKEN_MISSING")
 
 
 async def test_an_unknown_field_of_a_body_is_ignored_and_the_document_says_so(edge: TestEdge) -> None:
