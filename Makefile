@@ -37,10 +37,10 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(RUN) ## start all of Siyu, replay a fortnight (WEEKS=all: the year), report, audit, stay up
-	@$(VENV)/siyu demo $(if $(WEEKS),--weeks $(WEEKS))
+	@$(VENV)/siyu demo $(if $(WEEKS),--weeks '$(WEEKS)')
 
 demo: $(RUN) ## the same, but stop at the end with the audit's verdict
-	@$(VENV)/siyu demo --exit $(if $(WEEKS),--weeks $(WEEKS))
+	@$(VENV)/siyu demo --exit $(if $(WEEKS),--weeks '$(WEEKS)')
 
 test: $(DEV) ## every test: unit, store, contract, e2e, k8s, faults (ONLY=path for some)
 	@$(VENV)/pytest $(or $(ONLY),tests)

@@ -95,3 +95,13 @@ def test_what_cannot_be_is_told_in_a_line_before_anything_starts(tmp_path, words
     )
     assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (1, told, "")
     assert not state.exists()
+
+
+@pytest.mark.parametrize("goal", ["run", "demo"])
+def test_make_hands_weeks_on_as_one_word(goal: str) -> None:
+    """`WEEKS="1, 2"` is refused as weeks, in the words for weeks, and not as an argument too many."""
+    done = subprocess.run(
+        ["make", "--dry-run", goal, "WEEKS=1, 2"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1].endswith("--weeks '1, 2'")
