@@ -20,7 +20,7 @@ from services.console.demo.opening import Opening, OpeningFailed
 from services.console.demo.plan import Plan, make_plan
 from services.console.demo.reference import ReferenceFailed, expected_books
 from services.console.demo.replay import Replay, Result, UploadRefused
-from services.console.demo.report import show_checks, show_report
+from services.console.demo.report import show_checks, show_report, weeks_told
 from services.console.demo.seed import late_evening, open_shops
 from services.console.demo.supply import NeverAsked
 from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks
@@ -119,8 +119,8 @@ class Demo:
 
     def _introduce(self, data: DataSet, plan: Plan) -> None:
         self._console.print(
-            f"{rules.SIMULATED} {data.line_count:,} lines of a year; replayed are weeks "
-            f"{', '.join(map(str, plan.weeks))} ({plan.first_day} to {plan.last_day}): {plan.sales:,} sales. "
+            f"{rules.SIMULATED} {data.line_count:,} lines of a year; this replay: "
+            f"{weeks_told(plan.weeks)} ({plan.first_day} to {plan.last_day}): {plan.sales:,} sales. "
             f"Seed {plan.seed!r}.",
             soft_wrap=True,
         )

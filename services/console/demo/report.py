@@ -42,7 +42,7 @@ def show_report(
     books: Books, plan: Plan, result: Result, expected: Expected, *, latencies: Sequence[Latency], console: Console
 ) -> None:
     """Prints the report."""
-    console.rule(f"{rules.BRAND_NAME}: {plan.first_day} to {plan.last_day}, weeks {_weeks(plan.weeks)}")
+    console.rule(f"{rules.BRAND_NAME}: {plan.first_day} to {plan.last_day}, {weeks_told(plan.weeks)}")
     console.print(f"[dim]{escape(rules.SIMULATED)} Drawn from the seed {escape(plan.seed)!r}.[/dim]", soft_wrap=True)
     _pairs(console, "Sales", _sales(books, result))
     _pairs(console, "Members and points", _members(books))
@@ -237,9 +237,12 @@ def _less(number: int) -> str:
     return f"−{-number:,}" if number < 0 else f"{number:,}"
 
 
-def _weeks(weeks: Sequence[int]) -> str:
-    contiguous = len(weeks) > 1 and list(weeks) == list(range(weeks[0], weeks[-1] + 1))
-    return f"{weeks[0]} to {weeks[-1]}" if contiguous else ", ".join(map(str, weeks))
+def weeks_told(weeks: Sequence[int]) -> str:
+    """`week 1`, `weeks 1 to 53`, `weeks 3, 5`."""
+    if len(weeks) == 1:
+        return f"week {weeks[0]}"
+    contiguous = list(weeks) == list(range(weeks[0], weeks[-1] + 1))
+    return f"weeks {weeks[0]} to {weeks[-1]}" if contiguous else f"weeks {', '.join(map(str, weeks))}"
 
 
 def _counted(counts: "Counter[str] | dict[str, int]") -> str:

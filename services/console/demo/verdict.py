@@ -80,7 +80,7 @@ def engine_checks(books: Books, expected: Expected, plan: Plan) -> list[Check]:
     ]
     checks = [
         _compared("charged per order: shelf, net, refunded", pairs, _charged),
-        _compared("charged per line: shelf, net, by points, points, units back", pairs, _lines),
+        _compared("the lines of each order: shelf, net, by points, points, units back", pairs, _lines),
         _compared("discounted by source, on-line orders", sold_online, _discounted),
         _compared("coupons used, per order and template", pairs, _coupons),
         # an upload's quotes don't wait for each other, and a tier may rise between two of them

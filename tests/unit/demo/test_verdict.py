@@ -16,7 +16,7 @@ from services.console.demo.intake import Coverage
 from services.console.demo.plan import Plan, make_plan
 from services.console.demo.reference import expected_books
 from services.console.demo.replay import Result
-from services.console.demo.report import show_checks, show_report
+from services.console.demo.report import show_checks, show_report, weeks_told
 from services.console.demo.verdict import Check, Expected, coverage_checks, engine_checks, left_out
 from siyu.commerce.v1 import order_pb2
 
@@ -286,3 +286,15 @@ def test_a_result_is_the_same_after_it_was_kept(coverage: Coverage) -> None:
     result = Result(coverage=coverage, sales=3, seconds=1.5)
     result.exceptions["PRICE_DIFFERS"] += 2
     assert Result.of(result.text()) == result
+
+
+@pytest.mark.parametrize(
+    ("weeks", "told"),
+    [
+        pytest.param((1,), "week 1", id="one"),
+        pytest.param((33, 34), "weeks 33 to 34", id="neighbours"),
+        pytest.param((3, 5, 6), "weeks 3, 5, 6", id="a gap"),
+    ],
+)
+def test_weeks_are_told_shortly(weeks: tuple[int, ...], told: str) -> None:
+    assert weeks_told(weeks) == told
