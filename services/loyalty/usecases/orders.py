@@ -129,7 +129,11 @@ class OrderPosting:
         survivors = await orders.survivors(connection, call.tenant_id, [fact.member_id for fact in ours])
         moved = [replace(fact, member_id=survivors.get(fact.member_id, fact.member_id)) for fact in ours]
         book = _Book(connection, call)
-        for wave in waves(moved):
+        in_waves = [wave for wave in waves(moved) if wave]
+        if len(in_waves) > 1:
+            # all in one order: a later wave would lock accounts behind those that an earlier one has
+            await orders.enter(connection, call.tenant_id, call.now, [_account(fact) for fact in moved])
+        for wave in in_waves:
             payments = [fact for fact in wave if isinstance(fact, PaidOrder)]
             refunds = [fact for fact in wave if isinstance(fact, Refund)]
             if payments:

@@ -1,5 +1,6 @@
 """Orders, refunds, time, tiers and merges over Postgres, and the audit that sees it all."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,6 +8,7 @@ import pytest
 
 from services.loyalty.domain.programme import TierWindow
 from services.loyalty.store.orders import SELLER
+from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House
@@ -279,4 +281,24 @@ async def test_a_refund_of_points_that_were_never_spent_gives_none_back(house: H
     order = await house.pay(member, 1_000, burnt_points=60, hold_id="sale")
     await house.refund(order, ("0", 1, 60))
     assert await house.balance(member) == (100, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_batch_locks_its_accounts_in_one_order_whatever_becomes_of_them(house: House) -> None:
+    """Grants lock in that order too: one that has the first of two accounts waits for nobody who has the second."""
+    first, second = sorted([new_id(), new_id()])
+    refunded = await house.pay(first, 3_500)
+    paid = replace(refunded, order_id=new_id(), member_id=second)
+    await house.grant(second, 10)
+    lock = "SELECT FROM accounts WHERE tenant_id = $1::uuid AND member_id = $2::uuid FOR UPDATE"
+
+    async def work(connection: Connection) -> asyncio.Task[None]:
+        await raw(connection).execute(lock, house.tenant_id, first)
+        posted = asyncio.create_task(house.post(paid, house.refund_of(refunded, ("0", 1, 0))))
+        await house.somebody_waits()
+        await raw(connection).execute(f"{lock} NOWAIT", house.tenant_id, second)
+        return posted
+
+    await (await house.database.run(house.tenant_id, work))
+    assert [await house.balance(member) for member in (first, second)] == [(0, 0, 0, 0), (45, 0, 0, 0)]
     assert await house.audit() == {}
