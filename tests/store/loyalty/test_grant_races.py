@@ -76,3 +76,39 @@ async def test_a_batch_that_looked_too_early_is_told_to_run_again(house: House) 
     assert isinstance(accrued, Accrued)
     assert await house.balance(second) == (7, 0, 0, 0)
     assert await house.audit() == {}
+
+
+class _Undone(Exception):
+    """Nothing of the transaction stays."""
+
+
+async def test_a_refusal_that_is_swept_while_its_request_is_repeated_is_a_lost_race(house: House) -> None:
+    first, second, third = new_id(), new_id(), new_id()
+    swept, waits, follows = (grant(member, points) for member, points in ((first, 1), (second, 5), (third, 7)))
+    waiting: asyncio.Future[Any] | None = None
+    lane = await house.database.lane()
+
+    async def work(connection: Connection) -> None:
+        nonlocal waiting
+        # the batch has looked up what was answered, and waits to write a request that another is writing
+        await post(house, cast("Lane", raw(connection)), [grant(new_id(), 1, request_id=waits.request_id)])
+        waiting = asyncio.ensure_future(post(house, lane, [swept, waits, follows]))
+        await house.somebody_waits()
+        house.clock.advance(timedelta(days=2000))
+        await house.sweeper.forget()
+        raise _Undone
+
+    async def refused(connection: Connection) -> None:
+        await ledger.refuse(connection, house.tenant_id, "till-1", [(swept, "EXPIRY_CLASS_NOT_FOUND")])
+
+    await house.database.run(house.tenant_id, refused)
+    with pytest.raises(_Undone):
+        await house.database.run(house.tenant_id, work)
+    assert waiting is not None
+    with pytest.raises(Conflict):
+        await waiting
+    # its day is over, so that it is a new one by now
+    verdicts = await post(house, lane, [swept, waits, follows])
+    await lane.close()
+    assert [verdict.available_points for verdict in verdicts if isinstance(verdict, Accrued)] == [1, 5, 7]
+    assert await house.audit() == {}

@@ -12,9 +12,13 @@ from services.loyalty.domain.points import Hold, HoldState, RequestIdReused
 from services.loyalty.domain.requests import ResolveAsked
 from services.loyalty.store import ledger
 from services.runtime.database import Connection, Lane, raw
-from services.runtime.errors import DomainError, Missing, Refused
+from services.runtime.errors import Conflict, DomainError, Missing, Refused
 from services.runtime.ids import new_id
 from tests.store.loyalty.conftest import House
+
+
+class _Undone(Exception):
+    """Nothing of the transaction stays."""
 
 
 @asynccontextmanager
@@ -136,3 +140,36 @@ async def test_a_request_id_holds_one_members_points_only(house: House) -> None:
         await second
     assert [await house.balance(member) for member in members] == [(40, 0, 60, 0), (100, 0, 0, 0)]
     assert await house.audit() == {}
+
+
+async def test_a_refusal_that_is_swept_while_its_request_is_repeated_is_a_lost_race(house: House) -> None:
+    members = [new_id() for _ in range(3)]
+    for member in members:
+        await house.grant(member, 100)
+    refused, waits, follows = (house.hold_asked(member, 60, name) for member, name in zip(members, "abc", strict=True))
+    lane = await house.database.lane()
+    held: asyncio.Task[list[Hold | DomainError]] | None = None
+
+    async def work(connection: Connection) -> None:
+        nonlocal held
+        # the batch has looked up what was answered, and waits for the name that another is taking
+        await resolved_in(house, connection, house.resolve_asked("b", is_capture=False))
+        held = asyncio.create_task(ledger.hold(lane, house.tenant_id, [refused, waits, follows]))
+        await house.somebody_waits()
+        house.clock.advance(timedelta(days=2000))
+        await house.sweeper.forget()
+        raise _Undone
+
+    await house.hold(members[0], 60, "a")
+    with pytest.raises(DomainError):
+        await house.points.hold(house.call(), refused)
+    with pytest.raises(_Undone):
+        await house.database.run(house.tenant_id, work)
+    assert held is not None
+    with pytest.raises(Conflict):
+        await held
+    # its day is over, so that it is a new one by now
+    again = await ledger.hold(lane, house.tenant_id, [refused, waits, follows])
+    await lane.close()
+    assert [verdict.reason if isinstance(verdict, DomainError) else "" for verdict in again] == ["HOLD_EXISTS", "", ""]
+    assert [await house.balance(member) for member in members] == [(40, 0, 60, 0)] * 3

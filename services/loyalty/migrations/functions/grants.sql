@@ -349,5 +349,8 @@ BEGIN
               AND request_id = i.request_id
             LIMIT 1
         ) q;
+        IF cardinality(entry_ids) IS DISTINCT FROM cardinality(p_requests) THEN
+            RAISE serialization_failure USING MESSAGE = 'a refusal was swept after it had been looked up';
+        END IF;
     END IF;
 END $$;

@@ -175,6 +175,9 @@ BEGIN
               AND request_id = i.request_id
             LIMIT 1
         ) q;
+        IF cardinality(reused) IS DISTINCT FROM cardinality(p_requests) THEN
+            RAISE serialization_failure USING MESSAGE = 'a refusal was swept after it had been looked up';
+        END IF;
     END IF;
 END $$;
 
