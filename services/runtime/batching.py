@@ -29,6 +29,8 @@ V = TypeVar("V")
 
 MAX_BATCH = 512
 MAX_QUEUE = 8192
+# so many times as long gets the queue for tenants who come when others have filled it
+OVERFLOW = 2
 MAX_ATTEMPTS = 6
 BACKOFF_S = 0.02
 # one bad item of 512 takes 18 runs to find; an outage that looks like bad items must not take 1,023
@@ -132,10 +134,13 @@ class Batcher(Generic[L, I, V]):
     def _admit(self, tenant_id: str) -> None:
         if self._closing:
             raise Unavailable("this process is stopping", retry_after_s=RETRY_AFTER_S)
-        queue = self._queues.get(tenant_id)
+        own = len(self._queues.get(tenant_id, ()))
+        tenants = len(self._queues) + (own == 0)
         # while others wait too, nobody holds more than half of the places
-        own_limit = self._max_queue if len(self._queues) <= 1 else self._max_queue // 2
-        if self._queued >= self._max_queue or (queue is not None and len(queue) >= own_limit):
+        own_limit = self._max_queue if tenants == 1 else self._max_queue // 2
+        # whoever took all of them while it was alone keeps nobody out who has less than a share of them
+        limit = self._max_queue if own >= self._max_queue // tenants else OVERFLOW * self._max_queue
+        if self._queued >= limit or own >= own_limit:
             raise Exhausted(
                 "too many calls wait already", retry_after_s=RETRY_AFTER_S, subject=self._name, reason="QUEUE_FULL"
             )

@@ -153,10 +153,39 @@ async def test_a_full_queue_refuses_and_leaves_room_for_others() -> None:
     waiting += [asyncio.create_task(batcher.submit("quiet", number)) for number in range(3)]
     await asyncio.sleep(0.01)
     with pytest.raises(Exhausted):
-        await batcher.submit("third", 1)
+        await batcher.submit("quiet", 9)
     ledger.gate.set()
     await asyncio.gather(first, *waiting)
     assert batcher.queued == 0
+    await batcher.close()
+
+
+async def test_who_filled_the_queue_alone_keeps_nobody_else_out() -> None:
+    ledger = Ledger()
+    ledger.gate.clear()
+    batcher = Batcher(["lane"], ledger.run, max_batch=1, max_queue=8)
+    waiting = [asyncio.create_task(batcher.submit("loud", 0))]
+    await asyncio.sleep(0.01)
+    waiting += [asyncio.create_task(batcher.submit("loud", number)) for number in range(8)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Exhausted):
+        await batcher.submit("loud", 9)
+    # half of what there is for two, a third for three, and so on until there are twice as many as there are places
+    waiting += [asyncio.create_task(batcher.submit("second", number)) for number in range(4)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Exhausted):
+        await batcher.submit("second", 9)
+    waiting += [asyncio.create_task(batcher.submit("third", number)) for number in range(2)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Exhausted):
+        await batcher.submit("third", 9)
+    waiting += [asyncio.create_task(batcher.submit(f"{number}th", number)) for number in range(4, 6)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Exhausted):
+        await batcher.submit("6th", 9)
+    ledger.gate.set()
+    await asyncio.gather(*waiting)
+    assert [tenant for tenant, _ in ledger.batches[:5]] == ["loud", "loud", "second", "third", "4th"]
     await batcher.close()
 
 
