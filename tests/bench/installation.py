@@ -24,6 +24,8 @@ from tests.bench.pgbench import Pgbench
 from tests.bench.rounds import family
 
 MEMBERS = 50_000
+# a bench with one connection meets one of them
+API_PROCESSES = 2
 SEED_ITEMS = 500
 SEED_CALLERS = 4
 SEED_TIMEOUT_S = 60
@@ -41,7 +43,7 @@ class Installation:
     wire: Wire
     brand: Caller
     loyalty: grpc.aio.Channel
-    echo: grpc.aio.Channel
+    echo: str
     members: list[str]
     observer: asyncpg.Connection
     postgres_pid: int
@@ -62,7 +64,7 @@ class Installation:
         """What CPU is measured of."""
         return {
             "client": lambda: [os.getpid()],
-            "server": lambda: [self.stack.pids["loyalty/api"]],
+            "servers": lambda: [pid for name, pid in self.stack.pids.items() if name.startswith("loyalty/api")],
             "relay": lambda: [self.stack.pids["loyalty/background"]],
             "Postgres": lambda: family(self.postgres_pid),
         }
@@ -75,7 +77,9 @@ async def installed() -> AsyncIterator[Installation]:
         folder = Path(scratch)
         folder.chmod(0o755)
         # as in a cluster: the api is one role, and the relay another
-        settings = StackSettings.for_tests(folder / "stack", split="api", shared_buffers_mb=512)
+        settings = StackSettings.for_tests(
+            folder / "stack", split="api", api_processes=API_PROCESSES, shared_buffers_mb=512
+        )
         async with LocalStack(settings, services=("identity", "loyalty")) as stack, _echo() as echo_address:
             wire = Wire(stack.addresses)
             brand = await _brand(wire, stack)
@@ -83,7 +87,6 @@ async def installed() -> AsyncIterator[Installation]:
             await pgbench.prepare()
             observer = await asyncpg.connect(stack.database_url)
             loyalty = grpc.aio.insecure_channel(stack.addresses["loyalty"])
-            echo = grpc.aio.insecure_channel(echo_address)
             try:
                 here = Installation(
                     stack=stack,
@@ -91,7 +94,7 @@ async def installed() -> AsyncIterator[Installation]:
                     wire=wire,
                     brand=brand,
                     loyalty=loyalty,
-                    echo=echo,
+                    echo=echo_address,
                     members=[new_id() for _ in range(MEMBERS)],
                     observer=observer,
                     postgres_pid=stack.pids["postgres"],
@@ -100,7 +103,7 @@ async def installed() -> AsyncIterator[Installation]:
                 await _open_accounts(here)
                 yield here
             finally:
-                await asyncio.gather(loyalty.close(), echo.close(), wire.close(), observer.close())
+                await asyncio.gather(loyalty.close(), wire.close(), observer.close())
 
 
 async def _brand(wire: Wire, stack: LocalStack) -> Caller:

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from services.console.stack.local import LocalStack, running_stack
 from services.console.stack.postgres import EmbeddedPostgres
+from services.console.stack.probes import grpc_serves
 from services.console.stack.refusals import AlreadyRunning, DidNotStart, NotInstalled
 from services.console.stack.settings import REPOSITORY, StackSettings
 from tests.conftest import ROLE_PASSWORD
@@ -23,6 +24,13 @@ async def execute(stack: LocalStack, statement: str) -> object:
         return await connection.fetchval(statement)
     finally:
         await connection.close()
+
+
+def listeners(port: int) -> int:
+    """How many sockets listen at a port."""
+    tables = [Path("/proc/net", family).read_text() for family in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return sum(line[1].endswith(f":{port:04X}") and line[3] == "0A" for line in lines)
 
 
 def shown_to_everybody(pid: int) -> str:
@@ -108,6 +116,24 @@ async def test_given_servers_are_used_and_none_is_started(
         assert set(stack.pids) == {"identity"}
         assert (stack.database_url, stack.redis_url) == (empty_database_url, valkey_url)
         assert await execute(stack, "SELECT count(*) FROM identity.alembic_version") == 1
+
+
+async def test_processes_of_one_api_share_its_port(tmp_path: Path, empty_database_url: str, valkey_url: str) -> None:
+    given = {"database_url": empty_database_url, "redis_url": valkey_url, "role_password": ROLE_PASSWORD}
+    settings = StackSettings.for_tests(tmp_path, api_processes=2).model_copy(update=given)
+    async with LocalStack(settings, services=("identity",)) as stack:
+        assert set(stack.pids) == {"identity", "identity/api-2"}
+        serves = grpc_serves(stack.addresses["identity"])
+        async with asyncio.timeout(30):
+            while listeners(settings.identity_port) < 2:
+                await asyncio.sleep(0.05)
+        # what serves on alone, answers; and the other comes back
+        await stack.stop("identity")
+        assert all([await serves() for _ in range(8)])
+        await stack.start("identity")
+        async with asyncio.timeout(30):
+            while listeners(settings.identity_port) < 2:
+                await asyncio.sleep(0.05)
 
 
 async def test_a_given_server_that_is_not_there_is_told(tmp_path: Path) -> None:

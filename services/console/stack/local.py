@@ -54,7 +54,9 @@ class LocalStack:
         self._say = say
         self._supervisor = Supervisor(say=say)
         self._closing = AsyncExitStack()
-        self._shares = tuple(share for share in shares(settings.split) if share.service in services)
+        self._shares = tuple(
+            share for share in shares(settings.split, api_processes=settings.api_processes) if share.service in services
+        )
         # Nobody calls a worker or a relay, but everybody may ask how it is: each process listens somewhere.
         others = tuple(share for share in self._shares if not share.is_called)
         self._other_ports = dict(zip((share.name for share in others), ports.pick(len(others)), strict=True))

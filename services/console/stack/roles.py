@@ -30,9 +30,15 @@ class Share:
         return "api" in self.roles or "edge" in self.roles
 
 
-def shares(split: Split) -> tuple[Share, ...]:
-    """The processes of a stack: one a service, its api apart from the rest, or one a role."""
-    return tuple(share for service, roles in ROLES.items() for share in _split(service, roles, split))
+def shares(split: Split, *, api_processes: int = 1) -> tuple[Share, ...]:
+    """The processes of a stack: one a service, its api apart from the rest, or one a role.
+
+    Of each gRPC api there are `api_processes`, which share its port."""
+    return tuple(
+        share
+        for service, roles in ROLES.items()
+        for share in (*_split(service, roles, split), *_more_apis(service, roles, api_processes))
+    )
 
 
 def _split(service: str, roles: tuple[str, ...], split: Split) -> tuple[Share, ...]:
@@ -45,6 +51,14 @@ def _split(service: str, roles: tuple[str, ...], split: Split) -> tuple[Share, .
             Share(name=f"{service}/background", service=service, roles=background),
         )
     return tuple(Share(name=f"{service}/{role}", service=service, roles=(role,)) for role in roles)
+
+
+def _more_apis(service: str, roles: tuple[str, ...], processes: int) -> tuple[Share, ...]:
+    if "api" not in roles:
+        return ()
+    return tuple(
+        Share(name=f"{service}/api-{number}", service=service, roles=("api",)) for number in range(2, processes + 1)
+    )
 
 
 def share_with(all_shares: tuple[Share, ...], name: str) -> Share | None:

@@ -21,6 +21,8 @@ class StackSettings(BaseSettings):
 
     state_directory: Path = Field(default=REPOSITORY / ".siyu", validation_alias="SIYU_STATE_DIR")
     split: Split = Field(default=DEFAULT_SPLIT, validation_alias="SIYU_LOCAL_SPLIT")
+    # each takes one processor at most; they share their port, and the kernel spreads connections over them
+    api_processes: int = Field(default=1, ge=1, le=16, validation_alias="SIYU_LOCAL_API_PROCESSES")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     # The services' roles belong to the server, not to a database: installations that share one share this password.
@@ -76,9 +78,15 @@ class StackSettings(BaseSettings):
 
     @classmethod
     def for_tests(
-        cls, directory: Path, *, split: Split = DEFAULT_SPLIT, shared_buffers_mb: int = 128
+        cls, directory: Path, *, split: Split = DEFAULT_SPLIT, api_processes: int = 1, shared_buffers_mb: int = 128
     ) -> "StackSettings":
         """A stack on free ports in a directory of its own, with its own servers unless the environment names some."""
         names = [name for name in cls.model_fields if name.endswith("_port")]
         free = dict(zip(names, ports.pick(len(names)), strict=True))
-        return cls(state_directory=directory, split=split, shared_buffers_mb=shared_buffers_mb, **free)  # type: ignore[arg-type]
+        return cls(  # type: ignore[arg-type]
+            state_directory=directory,
+            split=split,
+            api_processes=api_processes,
+            shared_buffers_mb=shared_buffers_mb,
+            **free,
+        )

@@ -44,6 +44,16 @@ def test_every_split_runs_every_role_once(split) -> None:
     assert len({share.name for share in shares(split)}) == len(shares(split))
 
 
+@pytest.mark.parametrize("split", ["service", "api", "role"])
+def test_more_processes_of_an_api_run_nothing_else(split) -> None:
+    more = [share for share in shares(split, api_processes=3) if share not in shares(split)]
+    assert {share.name for share in more} == {
+        f"{service}/api-{number}" for service in ("identity", "loyalty", "campaign", "commerce") for number in (2, 3)
+    }
+    assert {share.roles for share in more} == {("api",)}
+    assert all(share.is_called for share in more)
+
+
 @pytest.mark.parametrize(
     ("split", "name", "process"),
     [
