@@ -72,8 +72,8 @@ class WireChannel(asyncio.Protocol):
         ]  # fmt: skip
         self._encoder = hpack.Encoder()
         self._decoder = hpack.Decoder()
-        # blocks of nothing but places in the table, which mean the same as long as the table stays as it is
         self._sent = b""
+        # blocks that left the table as it was: they mean the same until another changes it
         self._known: dict[bytes, dict[str, str]] = {}
         self._streams: dict[int, _Stream] = {}
         self._next = 1
@@ -180,11 +180,13 @@ class WireChannel(asyncio.Protocol):
     def _decoded(self, block: bytes) -> dict[str, str]:
         known = self._known.get(block)
         if known is None:
+            table = self._decoder.header_table.dynamic_entries
+            before = list(table)
             known = dict(self._decoder.decode(block))
-            if not (min(block) >= 0x80 and max(block) < 0xFF):
-                self._known.clear()
-            else:
+            if list(table) == before:
                 self._known[block] = known
+            else:
+                self._known.clear()
         return known
 
     def _send_data(self) -> None:
