@@ -1,7 +1,8 @@
 """How much a role takes on at once: an adaptive limit of calls in flight, and the order in which they are shed.
 
 The limit follows additive increase, multiplicative decrease on the time that calls wait for the event loop: a role
-that is saturated sees its own loop lag first, whatever the calls do. What is cheapest to lose goes first.
+that is saturated sees its own loop lag first, whatever the calls do. What is cheapest to lose goes first. One tenant
+that takes all the room keeps nobody else out: whoever has less than an equal share of it is let in past the limit.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ PROBE_S = 0.05
 INCREASE = 16
 DECREASE = 0.8
 RETRY_AFTER_S = 0.5
+# so many times the limit may be in flight with the calls of tenants who have less than their share
+OVERFLOW = 2
 
 # the share of the limit that each class may fill; NEVER has a hard stop only, far above
 SHARE: Mapping[int, float] = {
@@ -39,10 +42,13 @@ class AdaptiveLimit:
     limit: float = INITIAL
     in_flight: int = 0
     shed: dict[int, int] = field(default_factory=dict)
+    _own: dict[str, int] = field(default_factory=dict)
 
-    def enter(self, shedding: int) -> None:
+    def enter(self, shedding: int, tenant_id: str) -> None:
         """Counts a call in; whoever got in leaves. Raises Exhausted (OVERLOADED) when its class has no room left."""
-        if self.in_flight >= self.limit * SHARE[shedding]:
+        room = self.limit * SHARE[shedding]
+        own = self._own.get(tenant_id, 0)
+        if self.in_flight >= room and (self.in_flight >= OVERFLOW * room or own >= self._share_of(room, tenant_id)):
             self.shed[shedding] = self.shed.get(shedding, 0) + 1
             raise Exhausted(
                 "too much at once; come back in a moment",
@@ -51,10 +57,21 @@ class AdaptiveLimit:
                 retry_after_s=RETRY_AFTER_S,
             )
         self.in_flight += 1
+        self._own[tenant_id] = own + 1
 
-    def leave(self) -> None:
+    def leave(self, tenant_id: str) -> None:
         """Counts a call out."""
         self.in_flight -= 1
+        own = self._own[tenant_id] - 1
+        if own:
+            self._own[tenant_id] = own
+        else:
+            del self._own[tenant_id]
+
+    def _share_of(self, room: float, tenant_id: str) -> float:
+        """An equal share of the room for each tenant with calls in flight, this one among them; one alone has all."""
+        tenants = len(self._own) + (tenant_id not in self._own)
+        return room / tenants if tenants > 1 else 0
 
     def observe(self, lag_s: float) -> None:
         """Moves the limit by one measurement of the loop's lag."""

@@ -271,7 +271,7 @@ async def _served(server: GrpcServer, rpc: _Rpc, request: Message, call: Call) -
     """The servicer's reply, if there is room for the call, by its deadline."""
     task = asyncio.current_task()
     assert task is not None, "a call is served by a task"
-    server.limit.enter(rpc.rule.shedding)
+    server.limit.enter(rpc.rule.shedding, call.tenant_id)
     server.deadlines.enter(task, call.deadline_at)
     try:
         reply: Message = await rpc.serve(request, call)
@@ -283,7 +283,7 @@ async def _served(server: GrpcServer, rpc: _Rpc, request: Message, call: Call) -
         return reply
     finally:
         server.deadlines.leave(task)
-        server.limit.leave()
+        server.limit.leave(call.tenant_id)
 
 
 def _streaming(server: GrpcServer, rpc: _Rpc) -> Callable[[AsyncIterator[_Sent], Any], AsyncIterator[Message]]:
@@ -295,12 +295,12 @@ def _streaming(server: GrpcServer, rpc: _Rpc) -> Callable[[AsyncIterator[_Sent],
         refused: status_pb2.Status | None = None
         try:
             call = await server.admit(rpc.rule, None, context, headers, started)
-            server.limit.enter(rpc.rule.shedding)
+            server.limit.enter(rpc.rule.shedding, call.tenant_id)
             try:
                 async for reply in rpc.serve(_valid(requests), call):
                     yield reply
             finally:
-                server.limit.leave()
+                server.limit.leave(call.tenant_id)
             rpc.answered.inc()
         except Exception as error:  # noqa: BLE001 - the boundary, inside the iteration
             refused = _refusal(rpc, error, started.trace_id)

@@ -16,16 +16,20 @@ CHEAPEST_FIRST = (
 
 
 def filled(in_flight: int) -> AdaptiveLimit:
-    return AdaptiveLimit(in_flight=in_flight)
+    """With so many calls in flight, all of one tenant."""
+    limit = AdaptiveLimit()
+    for _ in range(in_flight):
+        limit.enter(rule_pb2.SHEDDING_NEVER, "one")
+    return limit
 
 
 def test_the_cheapest_is_shed_first_and_each_class_before_the_next() -> None:
     room = [next(n for n in range(INITIAL * 10) if n >= INITIAL * SHARE[shedding]) for shedding in CHEAPEST_FIRST]
     assert room == sorted(set(room))
     for shedding, full in zip(CHEAPEST_FIRST, room, strict=True):
-        filled(full - 1).enter(shedding)
+        filled(full - 1).enter(shedding, "one")
         with pytest.raises(Exhausted) as refused:
-            filled(full).enter(shedding)
+            filled(full).enter(shedding, "one")
         assert refused.value.reason == "OVERLOADED"
         assert refused.value.retry_after_s
 
@@ -36,12 +40,32 @@ def test_every_class_of_the_contract_has_its_share() -> None:
 
 def test_who_leaves_makes_room() -> None:
     limit = filled(INITIAL - 1)
-    limit.enter(rule_pb2.SHEDDING_WRITE)
+    limit.enter(rule_pb2.SHEDDING_WRITE, "one")
     with pytest.raises(Exhausted):
-        limit.enter(rule_pb2.SHEDDING_WRITE)
-    limit.leave()
-    limit.enter(rule_pb2.SHEDDING_WRITE)
+        limit.enter(rule_pb2.SHEDDING_WRITE, "one")
+    limit.leave("one")
+    limit.enter(rule_pb2.SHEDDING_WRITE, "one")
     assert limit.shed == {rule_pb2.SHEDDING_WRITE: 1}
+
+
+def test_a_tenant_that_takes_all_the_room_keeps_nobody_out() -> None:
+    limit = filled(INITIAL)
+    for _ in range(INITIAL // 2):
+        limit.enter(rule_pb2.SHEDDING_WRITE, "other")
+    for tenant_id in ("other", "one"):
+        with pytest.raises(Exhausted):
+            limit.enter(rule_pb2.SHEDDING_WRITE, tenant_id)
+    for _ in range(INITIAL):
+        limit.leave("one")
+    limit.enter(rule_pb2.SHEDDING_WRITE, "one")
+
+
+def test_many_tenants_fill_no_more_than_twice_the_room() -> None:
+    limit = filled(INITIAL)
+    for number in range(INITIAL):
+        limit.enter(rule_pb2.SHEDDING_WRITE, f"tenant {number}")
+    with pytest.raises(Exhausted):
+        limit.enter(rule_pb2.SHEDDING_WRITE, "one more")
 
 
 @pytest.mark.parametrize(
