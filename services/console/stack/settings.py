@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -82,8 +83,8 @@ class StackSettings(BaseSettings):
     ) -> "StackSettings":
         """A stack on free ports in a directory of its own, with its own servers unless the environment names some."""
         names = [name for name in cls.model_fields if name.endswith("_port")]
-        free = dict(zip(names, ports.pick(len(names)), strict=True))
-        return cls(  # type: ignore[arg-type]
+        free: dict[str, Any] = dict(zip(names, ports.pick(len(names)), strict=True))
+        return cls(
             state_directory=directory,
             split=split,
             api_processes=api_processes,
