@@ -327,7 +327,7 @@ async def test_a_store_takes_goods_from_the_moment_it_is_made_and_sells_while_it
             return refusal.reason == "STORE_INACTIVE"
         return False
 
-    for calling, field in ((receive, "store_id"), (sell, "basket.store_id")):
+    for calling, field in ((receive, "store_id"), (sell, "sale.basket.store_id")):
         with pytest.raises(Missing) as missing:
             await calling()
         assert (missing.value.reason, missing.value.metadata["field"]) == ("STORE_NOT_FOUND", field)

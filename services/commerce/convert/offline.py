@@ -2,7 +2,7 @@
 
 from services.commerce.convert.orders import exception_message, order_message, till_sale
 from services.commerce.usecases.offline import OfflineSale, Recorded
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, Invalid
 from siyu.commerce.v1 import order_pb2
 
 
@@ -27,5 +27,8 @@ def verdict(reply: bytes, *, duplicate: bool) -> order_pb2.OfflineVerdict:
 
 
 def refused(refusal: DomainError) -> order_pb2.OfflineVerdict:
-    """The verdict of a sale that is not recorded."""
-    return order_pb2.OfflineVerdict(refusal_reason=refusal.reason, refusal_message=refusal.message)
+    """The verdict of a sale that is not recorded; of what is malformed its words name the field."""
+    message = refusal.message
+    if isinstance(refusal, Invalid):
+        message = "; ".join(f"{path}: {why}" for path, why in refusal.violations)
+    return order_pb2.OfflineVerdict(refusal_reason=refusal.reason, refusal_message=message)

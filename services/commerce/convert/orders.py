@@ -37,13 +37,14 @@ def occurred(
     return moment(request.occurred_at) if request.HasField("occurred_at") else None
 
 
-def basket(message: order_pb2.Basket) -> Basket:
-    """What is sold, to whom, where."""
+def basket(message: order_pb2.Basket, *, path: str) -> Basket:
+    """What is sold, to whom, where; `path` is where the request has it."""
     identifier = None
     if message.HasField("identifier"):
         given = message.identifier
         identifier = Identifier(type=given.type, issuer=given.issuer, value=given.value)
     return Basket(
+        path=path,
         store_id=StoreId(message.store_id),
         channel=message.channel,
         lines=tuple(
@@ -77,7 +78,7 @@ def payments(messages: Iterable[order_pb2.Payment]) -> tuple[Payment, ...]:
 def placing(request: order_pb2.PlaceOrderRequest) -> Placing:
     """An order to place."""
     return Placing(
-        basket=basket(request.basket),
+        basket=basket(request.basket, path="basket"),
         occurred_at=occurred(request),
         payment_ttl_s=request.payment_ttl_s,
         expected_due_minor=request.expected_due_minor if request.HasField("expected_due_minor") else None,
@@ -85,12 +86,12 @@ def placing(request: order_pb2.PlaceOrderRequest) -> Placing:
 
 
 def till_sale(message: order_pb2.Sale) -> TillSale:
-    """A till's sale."""
+    """A till's sale, which every request that has one calls `sale`."""
     return TillSale(
         till_id=message.till_id,
         sale_number=message.sale_number,
         occurred_at=occurred(message),
-        basket=basket(message.basket),
+        basket=basket(message.basket, path="sale.basket"),
         payments=payments(message.payments),
     )
 

@@ -21,30 +21,38 @@ Two days, since a test clock may stand at the end of a day, of up to 25 hours, w
 """
 
 
-def check_fact(occurred_at: datetime, *, now: datetime) -> None:
-    """Raises OccurredOutOfRange for a time that cannot be that of a fact: an off-line sale, a stock document."""
+def check_fact(occurred_at: datetime, *, now: datetime, field: str) -> None:
+    """Raises OccurredOutOfRange for a time that cannot be that of a fact: an off-line sale, a stock document.
+
+    `field` is where the request tells the time, here as below.
+    """
     latest = now + MAX_AHEAD
     if not EARLIEST <= occurred_at <= latest:
         raise OccurredOutOfRange(
-            "what has happened lies", earliest=EARLIEST, latest=latest, advice="is the caller's clock set?"
+            "what has happened lies",
+            field=field,
+            earliest=EARLIEST,
+            latest=latest,
+            advice="is the caller's clock set?",
         )
 
 
-def check_tellable(occurred_at: datetime, *, now: datetime) -> None:
+def check_tellable(occurred_at: datetime, *, now: datetime, field: str) -> None:
     """Raises OccurredOutOfRange for a time that no on-line call can have told, neither the first nor a repeated one."""
     if occurred_at > now + ONLINE_AHEAD or occurred_at < EARLIEST:
-        raise _out_of_range(now)
+        raise _out_of_range(now, field)
 
 
-def check_in_time(occurred_at: datetime, *, now: datetime) -> None:
+def check_in_time(occurred_at: datetime, *, now: datetime, field: str) -> None:
     """Raises OccurredOutOfRange for an on-line sale that is made too late; a repeated call asks for none."""
     if occurred_at < now - ONLINE_LATE:
-        raise _out_of_range(now)
+        raise _out_of_range(now, field)
 
 
-def _out_of_range(now: datetime) -> OccurredOutOfRange:
+def _out_of_range(now: datetime, field: str) -> OccurredOutOfRange:
     return OccurredOutOfRange(
         "an on-line sale happens",
+        field=field,
         earliest=now - ONLINE_LATE,
         latest=now + ONLINE_AHEAD,
         advice="leave the time out for now, set the till's clock, or send what was sold earlier as an off-line sale",

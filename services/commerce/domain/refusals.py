@@ -38,11 +38,11 @@ class CurrencyDiffers(Invalid):
 
     reason = "CURRENCY_DIFFERS"
 
-    def __init__(self, currency_code: str, *, own: str) -> None:
-        """Names both."""
+    def __init__(self, currency_code: str, *, own: str, field: str) -> None:
+        """Names both, and the field that asks for the other."""
         super().__init__(
             f"the brand sells in {own}, not in {currency_code}",
-            field="basket.currency_code",
+            field=field,
             metadata={"currency_code": own},
         )
 
@@ -52,11 +52,14 @@ class OccurredOutOfRange(Invalid):
 
     reason = "OCCURRED_OUT_OF_RANGE"
 
-    def __init__(self, what: str, *, earliest: datetime, latest: datetime, advice: str) -> None:
-        """Tells what happens (noun and verb) between which bounds, in business time, and what to do about it."""
+    def __init__(self, what: str, *, field: str, earliest: datetime, latest: datetime, advice: str) -> None:
+        """Tells what happens (noun and verb) between which bounds, in business time, and what to do about it.
+
+        `field` is where the request tells the time.
+        """
         super().__init__(
             f"{what} between {earliest.isoformat()} and {latest.isoformat()}, in business time; {advice}",
-            field="occurred_at",
+            field=field,
             metadata={"earliest": earliest.isoformat(), "latest": latest.isoformat()},
         )
 

@@ -94,9 +94,9 @@ async def record(shop: Shop, call: Call, offline: OfflineSale, once: Once[Record
     """
     sale = offline.sale
     if sale.occurred_at is None:
-        raise Invalid("an off-line sale tells when it happened", field="sale.occurred_at")
+        raise Invalid("an off-line sale tells when it happened", field=sale.basket.beside("occurred_at"))
     check_basket(call, sale.basket)
-    check_fact(sale.occurred_at, now=call.now)
+    check_fact(sale.occurred_at, now=call.now, field=sale.basket.beside("occurred_at"))
     for _ in range(MAX_ROUNDS):
         try:
             return await _record(shop, call, offline, once)
@@ -151,7 +151,7 @@ async def _price(shop: Shop, call: Call, offline: OfflineSale, goods: Goods) -> 
     sale, basket = offline.sale, offline.sale.basket
     assert sale.occurred_at is not None
     found: list[Found] = []
-    currency_code = await shop.currency_for(call, basket.currency_code)
+    currency_code = await shop.currency_for(call, basket.currency_code, field=basket.field("currency_code"))
     await _look_for_store(shop, call, basket, goods, found)
     member_id = await _member_of(shop, call, sale, found)
     lines, quote = await quote_discounts(
@@ -297,7 +297,7 @@ def _order_of(fact: _Fact, sale: TillSale, order_id: OrderId) -> Order:
         payments = settle_payments(sale.payments, due_minor=order.due_minor)
     except PaymentMismatch as mismatch:
         # what the till took must be what it charged: else its record is malformed
-        raise Invalid(mismatch.message, field="sale.payments") from mismatch
+        raise Invalid(mismatch.message, field=sale.basket.beside("payments")) from mismatch
     return replace(
         booking.paid_with(order, payments),
         state=OrderState.PAID,

@@ -88,7 +88,7 @@ def check_call(call: Call, basket: Basket, *, occurred_at: datetime | None) -> N
     """
     check_basket(call, basket)
     if occurred_at is not None:
-        check_tellable(occurred_at, now=call.now)
+        check_tellable(occurred_at, now=call.now, field=basket.beside("occurred_at"))
 
 
 async def priced_basket(
@@ -96,11 +96,11 @@ async def priced_basket(
 ) -> Priced:
     """The basket with every share frozen, for a caller who may be refused: nothing was sold for this call before."""
     if occurred_at is not None:
-        check_in_time(occurred_at, now=call.now)
+        check_in_time(occurred_at, now=call.now, field=basket.beside("occurred_at"))
     if not goods.store_is_open:
-        await stores.check_with_identity(shop, call, basket.store_id, field="basket.store_id")
+        await stores.check_with_identity(shop, call, basket.store_id, field=basket.field("store_id"))
     check_goods(basket, goods)
-    currency_code = await shop.currency_for(call, basket.currency_code)
+    currency_code = await shop.currency_for(call, basket.currency_code, field=basket.field("currency_code"))
     member_id = await buyer_of(call, basket, shop.peers)
     return await price(
         call,

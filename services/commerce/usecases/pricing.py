@@ -58,8 +58,9 @@ class BasketLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basket:
-    """What is sold, to whom, where."""
+    """What is sold, to whom, where; `path` is where the request has it, such as "sale.basket"."""
 
+    path: str
     store_id: StoreId
     channel: str
     lines: tuple[BasketLine, ...]
@@ -70,6 +71,14 @@ class Basket:
     currency_code: str
     member_id: MemberId = NOBODY
     identifier: Identifier | None = None
+
+    def field(self, name: str) -> str:
+        """One of its fields as a refusal names it: "sale.basket.store_id"."""
+        return f"{self.path}.{name}"
+
+    def beside(self, name: str) -> str:
+        """A field that the request has next to it: "sale.occurred_at"."""
+        return f"{self.path.removesuffix('basket')}{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +133,7 @@ def check_basket(call: Call, basket: Basket) -> None:
     seen: set[str] = set()
     for at, line in enumerate(basket.lines):
         if line.line_id in seen:
-            raise Invalid(f"line {line.line_id!r} stands twice", field=f"basket.lines[{at}].line_id")
+            raise Invalid(f"line {line.line_id!r} stands twice", field=basket.field(f"lines[{at}].line_id"))
         seen.add(line.line_id)
     if any(line.price_source is PriceSource.POS for line in basket.lines) and POS_SCOPE not in call.actor.scopes:
         raise PriceNotYours
@@ -148,17 +157,18 @@ async def goods_of(connection: Connection, tenant_id: str, basket: Basket, open_
 
 def check_goods(basket: Basket, goods: Goods) -> None:
     """Raises UnknownProduct for the lines that the catalogue does not know, or UnknownPrice for the first without."""
-    unknown = {_sku_field(at): line.sku for at, line in enumerate(basket.lines) if line.sku not in goods.products}
+    skus = {basket.field(f"lines[{at}].sku"): line for at, line in enumerate(basket.lines)}
+    unknown = {field: line.sku for field, line in skus.items() if line.sku not in goods.products}
     if unknown:
         raise UnknownProduct(unknown)
-    for at, line in enumerate(basket.lines):
+    for field, line in skus.items():
         if line.price_source is PriceSource.LIST and line.sku not in goods.list_prices:
-            raise UnknownPrice(line.sku, field=_sku_field(at))
+            raise UnknownPrice(line.sku, field=field)
 
 
 async def buyer_of(call: Call, basket: Basket, peers: Peers) -> MemberId:
     """The surviving member who buys; empty: not a member. Raises Missing (MEMBER_NOT_FOUND)."""
-    field = "basket.member_id" if basket.identifier is None else "basket.identifier"
+    field = basket.field("member_id" if basket.identifier is None else "identifier")
     try:
         if basket.identifier is not None:
             return await peers.members.resolve(call, basket.identifier)
@@ -187,7 +197,9 @@ async def quote_discounts(
     currency_code: str,
 ) -> tuple[tuple[PricedLine, ...], Quote]:
     """The lines with their shelf prices and campaign's shares, and the engine's whole answer."""
-    shelf = [_shelf_of(line, goods) for line in basket.lines]
+    shelf = [
+        _shelf_of(line, goods, field=basket.field(f"lines[{at}].quantity")) for at, line in enumerate(basket.lines)
+    ]
     quote = await peers.offers.quote(
         call,
         QuoteBasket(
@@ -283,11 +295,7 @@ def window_end(call: Call, occurred_at: datetime, *, days: int) -> datetime:
     return end_of_day(local_day(occurred_at, call.time_zone) + timedelta(days=days), call.time_zone)
 
 
-def _sku_field(at: int) -> str:
-    return f"basket.lines[{at}].sku"
-
-
-def _shelf_of(line: BasketLine, goods: Goods) -> int:
+def _shelf_of(line: BasketLine, goods: Goods, *, field: str) -> int:
     if line.price_source is PriceSource.POS:
         return line.shelf_minor
     product = goods.products.get(line.sku)
@@ -297,7 +305,7 @@ def _shelf_of(line: BasketLine, goods: Goods) -> int:
         price_quantity=1 if product is None else product.price_quantity,
     )
     if shelf_minor > MAX_LINE_MINOR:
-        raise Invalid(f"{line.quantity} units of {line.sku!r} cost more than a line can", field="basket.lines")
+        raise Invalid(f"{line.quantity} units of {line.sku!r} cost more than a line can", field=field)
     return shelf_minor
 
 

@@ -43,11 +43,11 @@ class Shop:
         """The tenant's currency (ISO 4217)."""
         return (await self.tenants.get(call.tenant_id)).currency_code
 
-    async def currency_for(self, call: Call, asked: str) -> str:
-        """The currency of a basket that asks for this one, or for none. Raises CurrencyDiffers."""
+    async def currency_for(self, call: Call, asked: str, *, field: str) -> str:
+        """The currency of a basket that asks, in `field`, for this one or for none. Raises CurrencyDiffers."""
         own = await self.currency_of(call)
         if asked not in {"", own}:
-            raise CurrencyDiffers(asked, own=own)
+            raise CurrencyDiffers(asked, own=own, field=field)
         return own
 
     async def own_call(self, tenant_id: str, *, timeout_s: float) -> Call:

@@ -94,7 +94,7 @@ async def post_document(shop: Shop, call: Call, document: StockDocument, once: O
     """
     call.actor.check_store(document.store_id)
     if document.occurred_at is not None:
-        check_fact(document.occurred_at, now=call.now)
+        check_fact(document.occurred_at, now=call.now, field="occurred_at")
     skus = [sku for sku, _ in document.lines]
     check_unique(skus, field="lines")
 

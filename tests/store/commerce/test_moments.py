@@ -49,7 +49,8 @@ Asking = Callable[[Brand, datetime], Awaitable[object]]
 async def test_another_time_than_about_now_is_refused(brand: Brand, asking: Asking, at: datetime) -> None:
     with pytest.raises(Invalid) as refused:
         await asking(brand, at)
-    assert (refused.value.reason, refused.value.violations[0][0]) == ("OCCURRED_OUT_OF_RANGE", "occurred_at")
+    told = "sale.occurred_at" if asking is sell else "occurred_at"
+    assert (refused.value.reason, refused.value.violations[0][0]) == ("OCCURRED_OUT_OF_RANGE", told)
     assert refused.value.metadata == {
         "earliest": (NOON - timedelta(days=2)).isoformat(),
         "latest": (NOON + timedelta(minutes=10)).isoformat(),

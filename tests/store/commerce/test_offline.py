@@ -172,6 +172,14 @@ async def test_one_bad_sale_does_not_fail_its_neighbours(brand: Brand) -> None:
         "INVALID_FIELD",
         "",
     ]
+    assert [
+        verdict.refusal_message.partition(": ")[0] for verdict in verdicts if verdict.refusal_reason == "INVALID_FIELD"
+    ] == [
+        "charged_minor",
+        "charged_minor[0]",
+        "sale.occurred_at",
+        "sale.payments",
+    ]
     assert await brand.on_hand("TEA") == (9, 0)
     await brand.audited()
 
@@ -186,7 +194,7 @@ async def test_a_till_whose_clock_is_at_its_start_keeps_nobody_waiting(brand: Br
     assert await brand.on_hand("TEA") == (8, 0)
     with pytest.raises(Invalid) as refused:
         await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 500)), at=datetime(year, 12, 31, tzinfo=UTC)))
-    assert (refused.value.reason, refused.value.violations[0][0]) == ("OCCURRED_OUT_OF_RANGE", "occurred_at")
+    assert (refused.value.reason, refused.value.violations[0][0]) == ("OCCURRED_OUT_OF_RANGE", "sale.occurred_at")
     await brand.audited()
 
 
@@ -213,6 +221,7 @@ async def test_a_sale_in_another_currency_is_refused_by_itself(brand: Brand) -> 
     own.sale.basket.currency_code, other.sale.basket.currency_code = "CNY", "JPY"
     verdicts = await replay(brand, other, own)
     assert [verdict.refusal_reason for verdict in verdicts] == ["CURRENCY_DIFFERS", ""]
+    assert verdicts[0].refusal_message.startswith("sale.basket.currency_code: ")
     assert await brand.on_hand("TEA") == (9, 0)
     await brand.audited()
 

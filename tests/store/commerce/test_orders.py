@@ -144,15 +144,15 @@ async def test_a_basket_in_another_currency_is_refused(brand: Brand) -> None:
     basket = brand.basket(line("1", "TEA", 1, 500))
     basket.currency_code = "JPY"
     quote = order_pb2.QuoteOrderRequest(basket=basket)
-    for ask in (
-        brand.orders.quote_order(quote, brand.call()),
-        brand.place(basket),
-        brand.sell(brand.sale(basket)),
+    for ask, path in (
+        (brand.orders.quote_order(quote, brand.call()), "basket"),
+        (brand.place(basket), "basket"),
+        (brand.sell(brand.sale(basket)), "sale.basket"),
     ):
         with pytest.raises(Invalid) as refused:
             await ask
         assert (refused.value.reason, refused.value.metadata) == ("CURRENCY_DIFFERS", {"currency_code": "CNY"})
-        assert [field for field, _ in refused.value.violations] == ["basket.currency_code"]
+        assert [field for field, _ in refused.value.violations] == [f"{path}.currency_code"]
     basket.currency_code = "CNY"
     assert (await brand.place(basket)).order.currency_code == "CNY"
 

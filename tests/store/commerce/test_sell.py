@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.runtime.call import ActorKind
-from services.runtime.errors import AlreadyExists, Missing, NotAllowed, Refused, Unavailable
+from services.runtime.errors import AlreadyExists, Invalid, Missing, NotAllowed, Refused, Unavailable
 from services.runtime.holds import HoldState
 from services.runtime.ids import MemberId, new_id
 from siyu.commerce.v1 import order_pb2
@@ -196,12 +196,29 @@ async def test_a_refusal_is_kept_for_its_request_id(brand: Brand) -> None:
 async def test_what_the_catalogue_lacks_is_refused_by_its_line(
     brand: Brand, basket: dict[str, object], reason: str
 ) -> None:
-    with pytest.raises(Missing) as refused:
-        await brand.sell(
-            brand.sale(brand.basket(line("1", "CUP", 1, 100), line("2", **basket)))  # type: ignore[arg-type]
-        )
-    assert (refused.value.reason, refused.value.metadata) == (reason, {"field": "basket.lines[1].sku"})
-    assert "basket.lines[1].sku" in refused.value.message
+    sale = brand.sale(brand.basket(line("1", "CUP", 1, 100), line("2", **basket)))  # type: ignore[arg-type]
+    request_id = new_id()
+    for _ in range(2):
+        with pytest.raises(Missing) as refused:
+            await brand.sell(sale, request_id=request_id)
+        assert (refused.value.reason, refused.value.metadata) == (reason, {"field": "sale.basket.lines[1].sku"})
+        assert "sale.basket.lines[1].sku" in refused.value.message
+
+
+async def test_a_line_is_named_where_each_request_has_it(brand: Brand) -> None:
+    await brand.list_price("CUP", 1_000_000_000_000)
+    twice = brand.basket(line("1", "CUP", 1, 100), line("1", "TEA", 1, 100))
+    dear = brand.basket(line("1", "TEA", 1, 100), line("2", "CUP", 2))
+    for basket, field in ((twice, "basket.lines[1].line_id"), (dear, "basket.lines[1].quantity")):
+        quote = order_pb2.QuoteOrderRequest(basket=basket)
+        for ask, path in (
+            (brand.orders.quote_order(quote, brand.call()), field),
+            (brand.place(basket), field),
+            (brand.sell(brand.sale(basket)), f"sale.{field}"),
+        ):
+            with pytest.raises(Invalid) as refused:
+                await ask
+            assert [told for told, _ in refused.value.violations] == [path]
 
 
 async def test_every_unknown_product_of_a_document_is_told_by_its_line(brand: Brand) -> None:
@@ -216,8 +233,8 @@ async def test_an_unknown_card_and_anothers_price_are_refused(brand: Brand) -> N
     brand.peers.members.cards.pop(CARD)
     with pytest.raises(Missing) as refused:
         await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 100))))
-    assert (refused.value.reason, refused.value.metadata["field"]) == ("MEMBER_NOT_FOUND", "basket.identifier")
-    assert refused.value.message.startswith("basket.identifier: ")
+    assert (refused.value.reason, refused.value.metadata["field"]) == ("MEMBER_NOT_FOUND", "sale.basket.identifier")
+    assert refused.value.message.startswith("sale.basket.identifier: ")
     request = order_pb2.QuoteOrderRequest(basket=brand.basket(line("1", "TEA", 1, 100), member=False))
     app = brand.call(kind=ActorKind.BACKEND, store="", scopes=frozenset({"commerce.orders.write"}))
     with pytest.raises(NotAllowed) as not_theirs:

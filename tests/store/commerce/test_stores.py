@@ -87,8 +87,8 @@ async def take(brand: Brand) -> object:
 SALES = [
     pytest.param(quote, "basket.store_id", id="a quote"),
     pytest.param(place, "basket.store_id", id="an order"),
-    pytest.param(sell, "basket.store_id", id="a sale"),
-    pytest.param(sell_at_its_till, "basket.store_id", id="a sale of a till that is bound to the store"),
+    pytest.param(sell, "sale.basket.store_id", id="a sale"),
+    pytest.param(sell_at_its_till, "sale.basket.store_id", id="a sale of a till that is bound to the store"),
 ]
 GOODS = [
     pytest.param(set_prices, "prices[2].store_id", id="a store's prices"),

@@ -1314,7 +1314,7 @@ class OfflineVerdict(_message.Message):
     refusal_reason: _builtins.str
     """The refusal's reason; empty if recorded."""
     refusal_message: _builtins.str
-    """What is wrong, for people."""
+    """What is wrong, for people; of a malformed sale it begins with the field, as a path within the OfflineSale."""
     @_builtins.property
     def order(self) -> Global___Order:
         """The order; absent if refused."""

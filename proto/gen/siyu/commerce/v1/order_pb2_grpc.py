@@ -88,7 +88,8 @@ class OrderServiceServicer:
         STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
         (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
         commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
+        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
+        named by its path from the request's root.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -480,7 +481,8 @@ class PosServiceServicer:
         till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
         repeated with the same request id.
 
-        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+        Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
+        `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
         ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -491,7 +493,8 @@ class PosServiceServicer:
         """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
         points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE. The
+        place of its verdict tells which sale it is, so its words name fields within it (`sale.basket.currency_code`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

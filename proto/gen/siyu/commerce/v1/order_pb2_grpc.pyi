@@ -40,7 +40,8 @@ class OrderServiceStub:
     STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
     (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
     commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
+    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
+    named by its path from the request's root.
     """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -98,7 +99,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
     (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
     commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
+    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
+    named by its path from the request's root.
     """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -159,7 +161,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
         (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
         commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now.
+        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
+        named by its path from the request's root.
         """
 
     @_abc_1.abstractmethod
@@ -262,14 +265,16 @@ class PosServiceStub:
     till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
     repeated with the same request id.
 
-    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+    Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
+    `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _grpc.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
     points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE. The
+    place of its verdict tells which sale it is, so its words name fields within it (`sale.basket.currency_code`).
     """
     ListExceptions: _grpc.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]
     """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
@@ -294,14 +299,16 @@ class PosServiceAsyncStub(PosServiceStub):
     till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
     repeated with the same request id.
 
-    Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+    Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
+    `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _aio.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]  # type: ignore[assignment]
     """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
     points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+    Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE. The
+    place of its verdict tells which sale it is, so its words name fields within it (`sale.basket.currency_code`).
     """
     ListExceptions: _aio.UnaryUnaryMultiCallable[_order_pb2.ListExceptionsRequest, _order_pb2.ListExceptionsResponse]  # type: ignore[assignment]
     """Differences between off-line sales and the books, newest first: those that nobody has resolved yet, unless `state`
@@ -329,7 +336,8 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         till's same prices under the same number are the same sale, and answer its order. A call whose outcome is unknown is
         repeated with the same request id.
 
-        Refusals: those of PlaceOrder and PayOrder; SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+        Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
+        `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
         ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
 
@@ -342,7 +350,8 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records up to 100 sales that were made without a link. They are facts: never refused for price, stock, coupon,
         points or store; differences become exceptions. Each sale has a verdict of its own and is recorded exactly once.
 
-        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE.
+        Refusals of a sale: SALE_NUMBER_REUSED, INVALID_FIELD, OCCURRED_OUT_OF_RANGE, CURRENCY_DIFFERS, OUT_OF_SCOPE. The
+        place of its verdict tells which sale it is, so its words name fields within it (`sale.basket.currency_code`).
         """
 
     @_abc_1.abstractmethod
