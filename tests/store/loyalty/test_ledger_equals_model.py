@@ -30,7 +30,6 @@ def test_sql_equals_the_model(database_url: str) -> None:
 
         @settings(
             max_examples=SEQUENCES // MEMBERS,
-            deadline=None,
             database=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),

@@ -160,7 +160,7 @@ def test_a_coupon_never_has_two_holders() -> None:
     assert page.apply(wanted(other)).state is HoldState.HELD
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(

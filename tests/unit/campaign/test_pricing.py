@@ -369,7 +369,7 @@ def cases(draw: st.DrawFn) -> tuple[Basket, Rules]:
     return bought, Rules(promotions=offered, member_prices=prices, budgets_left=left, coupons=shown)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_of_codes_and_promotions_changes_nothing(case: tuple[Basket, Rules], dice: Any) -> None:
     bought, rules = case
@@ -380,7 +380,7 @@ def test_the_order_of_codes_and_promotions_changes_nothing(case: tuple[Basket, R
     assert best_price(bought, other) == best_price(bought, rules)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_parts_sum_to_the_whole_and_nothing_is_negative(case: tuple[Basket, Rules]) -> None:
     bought, rules = case
@@ -407,7 +407,7 @@ def test_parts_sum_to_the_whole_and_nothing_is_negative(case: tuple[Basket, Rule
         assert amount <= rules.budgets_left[promotion_id]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_never_worse_than_any_single_candidate_or_any_allowed_subset(case: tuple[Basket, Rules]) -> None:
     """Exclusivity is what forbids a set; the engine's own choice is compared with every other, tried one by one."""
@@ -433,7 +433,7 @@ def test_never_worse_than_any_single_candidate_or_any_allowed_subset(case: tuple
                 assert best.net_minor <= sum(subset.left)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases())
 def test_applied_candidates_keep_to_their_groups(case: tuple[Basket, Rules]) -> None:
     bought, rules = case

@@ -53,7 +53,7 @@ def test_a_programme_without_a_value_burns_nothing() -> None:
     assert points_as_tender(100, value=PointsValue(tender_value_minor=0, points_per_value=0), net_minor=500).points == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(burn=st.integers(0, 10**7), value=st.integers(1, 1000), per=st.integers(1, 1000), net=st.integers(0, 10**6))
 def test_points_never_cost_more_than_they_pay(burn: int, value: int, per: int, net: int) -> None:
     tender = points_as_tender(burn, value=PointsValue(tender_value_minor=value, points_per_value=per), net_minor=net)
@@ -102,7 +102,7 @@ def test_payments_that_do_not_sum_are_refused(given_minor: tuple[int, ...]) -> N
         settle_payments(payments, due_minor=1000)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(order=paid_orders())
 def test_every_share_sums(order: Order) -> None:
     for line in order.lines:

@@ -34,7 +34,7 @@ def test_the_units_of_several_parts_sum_to_the_unit() -> None:
     assert [shares_of_units((1, 1), 2, first=unit, count=1) for unit in range(2)] == [(1, 0), (0, 1)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     parts=st.lists(st.integers(0, 10**6), min_size=1, max_size=6),
     units=st.integers(1, 100_000),
@@ -53,7 +53,7 @@ def test_parts_of_units_are_never_negative_and_sum(parts: list[int], units: int,
     assert [sum(column) for column in zip(*rest, strict=True)] == parts
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(order=paid_orders(), chance=st.randoms(use_true_random=False))
 def test_refunding_everything_in_any_order_restores_every_balance(order: Order, chance: object) -> None:
     before = order

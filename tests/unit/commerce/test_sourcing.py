@@ -284,7 +284,7 @@ class Trade:
             assert sum(parts) == paid.amount_minor - paid.refunded_minor
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(order=paid_orders(supplier="florist"), chance=st.randoms(use_true_random=False))
 def test_whatever_is_answered_shipped_and_refunded_units_and_shares_sum(order: Order, chance: Random) -> None:
     trade = Trade(replace(order, guide_id=""), chance)

@@ -141,7 +141,7 @@ def rules_of(draw: st.DrawFn) -> SplitRule:
     return rule(*((party, str(Decimal(part) / 10_000)) for party, part in zip(parties, parts, strict=True)))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     order=paid_orders(supplier="florist"),
     split=rules_of(),
@@ -200,7 +200,7 @@ def test_shares_sum_per_line_payment_and_party_whatever_is_refunded(
     assert set(kept.values()) <= {0}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(order=paid_orders(supplier="florist"), weights=st.lists(st.integers(0, 100), min_size=4, max_size=4))
 def test_entries_sum_to_zero_and_are_reversed_whole(order: Order, weights: list[int]) -> None:
     whole = sum(weights) or 1

@@ -70,7 +70,7 @@ def test_documents_that_are_refused(kind: DocumentKind, quantity: int, error: ty
         stock.post(level(10, 3), kind=kind, lines=[(TEA, quantity)])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps=st.lists(st.tuples(st.sampled_from("rtfcvb+"), st.integers(1, 5)), max_size=40))
 def test_whatever_happens_the_lines_sum_and_nothing_promised_is_lost(steps: list[tuple[str, int]]) -> None:
     now, posted, held = Level(sku=TEA, on_hand=10), 0, []

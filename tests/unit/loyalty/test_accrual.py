@@ -188,7 +188,7 @@ def test_units_give_back_what_they_hold_first_sold_first() -> None:
     burnt=st.integers(0, 900),
     chance=st.randoms(use_true_random=False),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_refunding_every_unit_in_any_order_is_the_inverse(
     lines: list[tuple[int, int, int]], burnt: int, chance: Any
 ) -> None:

@@ -283,7 +283,7 @@ def test_worked_example(example: Callable[[], tuple[object, object]]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_refunding_everything_in_any_order_restores_the_balance(data: st.DataObject) -> None:
     """Whatever the sales and the order of their refunds, the balance is back where it was."""
     model = PointsModel(now=START)
@@ -312,7 +312,7 @@ def test_refunding_everything_in_any_order_restores_the_balance(data: st.DataObj
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_refunds_after_an_expiry_sum_to_the_whole_in_any_order(data: st.DataObject) -> None:
     """Some was spent, some taken back, some expired: however the refunds are cut, the books end alike."""
     model = PointsModel(now=START, debt_allowed=data.draw(st.booleans()))
@@ -474,4 +474,4 @@ class PointsMachine(RuleBasedStateMachine):
 
 
 TestPointsMachine = PointsMachine.TestCase
-TestPointsMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestPointsMachine.settings = settings(max_examples=60, stateful_step_count=25)
