@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from services.runtime.errors import AlreadyExists, DomainError, Missing, Refused
+from services.runtime.errors import AlreadyExists, DomainError, Invalid, Missing, Refused
 from services.runtime.holds import HoldCaptured, HoldExpired, HoldTooOld, HoldVoided
 
 DEFAULT_HOLD_S: Final = 900
@@ -106,6 +106,16 @@ class InsufficientPoints(Refused):
     """The member has less than the call asks for."""
 
     reason = "INSUFFICIENT_POINTS"
+
+
+class BalanceTooLarge(Invalid):
+    """More is granted than the member's points can still grow by: they are counted in 64 bits."""
+
+    reason = "BALANCE_TOO_LARGE"
+
+    def __init__(self) -> None:
+        """Names the field."""
+        super().__init__("the member would have more points than can be counted; grant fewer", field="points")
 
 
 class HoldTooSmall(Refused):

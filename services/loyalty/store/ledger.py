@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from services.loyalty.domain.points import Accrued, Balance, Hold, HoldState, refusal, reused
+from services.loyalty.domain.points import Accrued, Balance, BalanceTooLarge, Hold, HoldState, refusal, reused
 from services.loyalty.domain.requests import BalanceAsked, Grant, GrantAsked, GrantTerms, HoldAsked, ResolveAsked
-from services.runtime.database import Connection, Lane, constraint_of, raw
+from services.runtime.database import Connection, Lane, constraint_of, raw, sqlstate_of
 from services.runtime.errors import Conflict, DomainError
 from services.runtime.holds import TOMBSTONE_KEPT
 from services.runtime.ids import new_id
@@ -14,6 +14,8 @@ from services.runtime.ids import new_id
 # up to a quarter of a batch's grants may be a member's second ones and go in a transaction of their own
 FEW_REPEATED = 4
 _RACES = frozenset({"holds_pkey", "point_requests_pkey"})
+# numeric_value_out_of_range
+_OVERFLOW = "22003"
 
 _ACCRUE = """
     SELECT again, reused, entry_ids::text[], before, available, repaid
@@ -58,7 +60,19 @@ async def accrue(
 ) -> list[Accrued | DomainError]:
     """Posts the grants in one transaction, or a few where members repeat, each told by one event a partition.
 
-    A request id that came before gets its first verdict, or REQUEST_ID_REUSED."""
+    A request id that came before gets its first verdict, or REQUEST_ID_REUSED. What no balance can hold is refused if
+    it comes alone; else all fails, to be run again in halves."""
+    try:
+        return await _accrue_all(lane, tenant_id, grants, partitions=partitions)
+    except Exception as error:
+        if len(grants) == 1 and sqlstate_of(error) == _OVERFLOW:
+            return [BalanceTooLarge()]
+        raise
+
+
+async def _accrue_all(
+    lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int
+) -> list[Accrued | DomainError]:
     places: dict[str, int] = {}
     repeated: list[int] = []
     for i, grant in enumerate(grants):
@@ -71,7 +85,7 @@ async def accrue(
     firsts = await _accrue(lane, tenant_id, [grants[i] for i in order], partitions=partitions, is_distinct=True)
     verdicts = dict(zip(order, firsts, strict=True))
     if repeated:
-        later = await accrue(lane, tenant_id, [grants[i] for i in repeated], partitions=partitions)
+        later = await _accrue_all(lane, tenant_id, [grants[i] for i in repeated], partitions=partitions)
         verdicts.update(zip(repeated, later, strict=True))
     return [verdicts[i] for i in range(len(grants))]
 

@@ -106,7 +106,9 @@ class PointsDesk:
     event_part: Callable[[GrantAsked, str], bytes]
 
     async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
-        """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid."""
+        """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid.
+
+        BalanceTooLarge is such an Invalid, told when the points are posted."""
         try:
             terms = await self.book.terms(call, asked)
         except DomainError as refusal:

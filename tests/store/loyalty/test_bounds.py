@@ -1,5 +1,6 @@
 """One brand's absurd rules and sales: they are posted, cut where no number would hold them, and stop nobody."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -8,6 +9,7 @@ import pytest
 
 from services.loyalty.consumer import AccrualQueue
 from services.loyalty.domain.accrual import MAX_COLLECTED_POINTS, MAX_EARNED_POINTS, Line
+from services.loyalty.domain.points import Accrued
 from services.loyalty.domain.programme import EarnRule
 from services.loyalty.domain.requests import QuoteAsked
 from services.loyalty.servicer.points import PointsServicer
@@ -20,7 +22,7 @@ from services.runtime.events import Event
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import events_pb2
 from siyu.loyalty.v1 import points_pb2, programme_pb2
-from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House
+from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House, grant
 
 ABSURD = replace(
     PROGRAMME, earn_rules=(EarnRule(rule_id="r", points=Decimal(999_999_999), per_minor=1, expiry_class="year"),)
@@ -106,6 +108,28 @@ async def test_who_has_more_than_can_be_counted_earns_no_more(house: House) -> N
     order = await house.pay(member, 10**12)
     assert (await house.balance(member))[0] == 9 * 10**18
     assert [told[0] for told in await house.posted(order.order_id)] == [0]
+
+
+@pytest.mark.parametrize("repeats", [pytest.param(1, id="posted at once"), pytest.param(2, id="posted after a look")])
+async def test_a_grant_that_no_balance_can_hold_is_refused_and_fails_no_neighbour(house: House, repeats: int) -> None:
+    """Whether it comes in a bundle or alone."""
+    rich, others = new_id(), [new_id() for _ in range(5)]
+    await house.grant(rich, 9 * 10**18)
+    bundle = [grant(member, 5) for member in (*others[:2], rich, *others[2:]) for _ in range(repeats)]
+    bundle[2 * repeats] = grant(rich, 9 * 10**18)
+    verdicts = await house.points.accrue_many(house.call(), bundle)
+    singly = await asyncio.gather(
+        *(house.points.accrue(house.call(), ask._replace(request_id=new_id())) for ask in bundle),
+        return_exceptions=True,
+    )
+    for told in (verdicts, singly):
+        refused = told[2 * repeats]
+        assert isinstance(refused, Invalid)
+        assert (refused.reason, refused.violations[0][0]) == ("BALANCE_TOO_LARGE", "points")
+        assert [said for said in told if not isinstance(said, Accrued)] == [refused]
+    assert [(await house.balance(member))[0] for member in others] == [10 * repeats] * 5
+    assert (await house.balance(rich))[0] == 9 * 10**18 + 10 * (repeats - 1)
+    assert await house.audit() == {}
 
 
 async def test_totals_of_a_day_end_where_numbers_do(house: House) -> None:

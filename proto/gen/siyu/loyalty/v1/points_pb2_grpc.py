@@ -89,7 +89,8 @@ class PointsServiceServicer:
     def Accrue(self, request, context):
         """Grants points outside an order (goodwill, check-in, a partner's grant). An order's points come by event.
 
-        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS).
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS),
+        BALANCE_TOO_LARGE (INVALID_ARGUMENT) if the member's points would not be counted by 64 bits; it is not stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,8 @@ class PointsServiceStub:
     Accrue: _grpc.UnaryUnaryMultiCallable[_points_pb2.AccrueRequest, _points_pb2.AccrueResponse]
     """Grants points outside an order (goodwill, check-in, a partner's grant). An order's points come by event.
 
-    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS).
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS),
+    BALANCE_TOO_LARGE (INVALID_ARGUMENT) if the member's points would not be counted by 64 bits; it is not stored.
     """
     BatchAccrue: _grpc.UnaryUnaryMultiCallable[_points_pb2.BatchAccrueRequest, _points_pb2.BatchAccrueResponse]
     """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
@@ -81,7 +82,8 @@ class PointsServiceAsyncStub(PointsServiceStub):
     Accrue: _aio.UnaryUnaryMultiCallable[_points_pb2.AccrueRequest, _points_pb2.AccrueResponse]  # type: ignore[assignment]
     """Grants points outside an order (goodwill, check-in, a partner's grant). An order's points come by event.
 
-    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS).
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS),
+    BALANCE_TOO_LARGE (INVALID_ARGUMENT) if the member's points would not be counted by 64 bits; it is not stored.
     """
     BatchAccrue: _aio.UnaryUnaryMultiCallable[_points_pb2.BatchAccrueRequest, _points_pb2.BatchAccrueResponse]  # type: ignore[assignment]
     """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
@@ -129,7 +131,8 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_points_pb2.AccrueResponse, _abc.Awaitable[_points_pb2.AccrueResponse]]:
         """Grants points outside an order (goodwill, check-in, a partner's grant). An order's points come by event.
 
-        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS).
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), EXPIRY_CLASS_NOT_FOUND (NOT_FOUND), REQUEST_ID_REUSED (ALREADY_EXISTS),
+        BALANCE_TOO_LARGE (INVALID_ARGUMENT) if the member's points would not be counted by 64 bits; it is not stored.
         """
 
     @_abc_1.abstractmethod
