@@ -1,10 +1,17 @@
 """What a merge of members does to the ledger."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from services.runtime.database import Connection, raw
 
+_ENTER = "SELECT enter_members($1::uuid, $2, $3::uuid[])"
 _MERGE = "SELECT merge_members($1::uuid, $2, $3::uuid, $4::uuid, $5::uuid)"
+
+
+async def enter(connection: Connection, tenant_id: str, now: datetime, member_ids: Sequence[str]) -> None:
+    """Locks all accounts of the members in one order and posts what is due."""
+    await raw(connection).fetchval(_ENTER, tenant_id, now, sorted(set(member_ids)))
 
 
 async def merge(

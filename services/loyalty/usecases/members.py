@@ -37,6 +37,11 @@ class MemberFollowing:
 
     async def follow(self, connection: Connection, call: Call, told: Sequence[Told]) -> None:
         """Applies what identity told, in its order."""
+        merges = [each for each in told if isinstance(each, MergedMembers)]
+        if len(merges) > 1:
+            # all in one order: a later merge would lock accounts behind those that an earlier one has
+            concerned = [member_id for merge in merges for member_id in (merge.member_id, merge.alias_id)]
+            await members.enter(connection, call.tenant_id, call.now, concerned)
         for each in told:
             if isinstance(each, Tenant):
                 await tenants.apply(connection, each)

@@ -132,7 +132,9 @@ class OrderPosting:
         in_waves = [wave for wave in waves(moved) if wave]
         if len(in_waves) > 1:
             # all in one order: a later wave would lock accounts behind those that an earlier one has
-            await orders.enter(connection, call.tenant_id, call.now, [_account(fact) for fact in moved])
+            entered, _ = await orders.enter(connection, call.tenant_id, call.now, [_account(fact) for fact in moved])
+            moved = [replace(fact, member_id=entered[_account(fact)]) for fact in moved]
+            in_waves = [wave for wave in waves(moved) if wave]
         for wave in in_waves:
             payments = [fact for fact in wave if isinstance(fact, PaidOrder)]
             refunds = [fact for fact in wave if isinstance(fact, Refund)]

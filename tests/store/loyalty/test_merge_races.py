@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from services.loyalty.usecases.members import MergedMembers
 from services.runtime.database import Connection
 from services.runtime.ids import new_id
-from tests.store.loyalty.conftest import House
+from tests.store.loyalty.conftest import PROGRAMME, House
 
 
 @asynccontextmanager
@@ -69,4 +70,55 @@ async def test_the_first_points_of_a_member_who_is_being_merged_are_the_survivor
     async with merging(house, survivor, another):
         await house.pay(another, 1_000)
     assert await house.balance(survivor) == (21, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_merges_that_were_known_and_chains_of_them_in_one_batch(house: House) -> None:
+    """The alias's points are where the last survivor's are, told twice or through another that is merged as well."""
+    last, middle, first = members = [new_id() for _ in range(3)]
+    for member in members:
+        await house.grant(member, 10)
+    call = house.call(client_id="loyalty.members")
+    merges = [
+        MergedMembers(merge_id=new_id(), member_id=survivor, alias_id=alias)
+        for survivor, alias in ((last, middle), (middle, first), (last, middle))
+    ]
+    for _ in range(2):
+        await house.database.run(house.tenant_id, lambda connection: house.following.follow(connection, call, merges))
+    assert [await house.balance(member) for member in members] == [(30, 0, 0, 0)] * 3
+    assert await house.audit() == {}
+
+
+async def test_orders_of_a_member_who_is_being_merged_leave_the_merged_account_alone(house: House) -> None:
+    """Once the survivor's account is locked: who waits for the one must not have the other."""
+    survivor, alias = new_id(), new_id()
+    await house.grant(survivor, 1)
+    refunded = await house.pay(alias, 3_500)
+    paid = replace(refunded, order_id=new_id())
+
+    async def work(connection: Connection) -> None:
+        await house.posting.post(connection, house.call(), [paid, house.refund_of(refunded, ("0", 1, 0))])
+        other = await house.database.lane()
+        async with other.transaction(house.tenant_id) as driver:
+            await driver.execute(
+                "SELECT FROM accounts WHERE tenant_id = $1::uuid AND member_id = $2::uuid FOR UPDATE NOWAIT",
+                house.tenant_id,
+                alias,
+            )
+        await other.close()
+
+    async with merging(house, survivor, alias):
+        await house.database.run(house.tenant_id, work)
+    assert await house.balance(survivor) == (36, 0, 0, 0)
+    assert await house.audit() == {}
+
+
+async def test_a_merged_member_has_the_survivors_points_in_a_younger_currency_as_well(house: House) -> None:
+    survivor, alias = new_id(), new_id()
+    await house.merge(survivor, alias)
+    await house.publish(replace(PROGRAMME, point_currency="stars"))
+    for member in (survivor, alias):
+        await house.grant(member, 10, point_currency="stars")
+        balance = await house.points.balance(house.call(), member_id=alias, point_currency="stars")
+        assert balance.available_points == (10 if member == survivor else 20)
     assert await house.audit() == {}

@@ -4,16 +4,76 @@
 -- whatever the planner thinks, and rows that were read under lock are updated by their ctid: items are `BETWEEN 1 AND
 -- 1000000`, which always holds, so that it expects one of them and goes by the ctid even if it takes the table for empty.
 
--- Makes the accounts that are missing, each with the survivor of its member.
+-- Makes the accounts that are missing and locks the others, all in one order.
 CREATE OR REPLACE FUNCTION open_accounts(p_tenant uuid, p_members uuid[], p_currencies text[]) RETURNS void
 LANGUAGE sql AS $$
-    INSERT INTO accounts (tenant_id, member_id, point_currency, merged_into)
+    INSERT INTO accounts AS a (tenant_id, member_id, point_currency, merged_into)
     SELECT p_tenant, x.m, x.c, l.member_id
     FROM (SELECT DISTINCT m, c FROM unnest(p_members, p_currencies) AS x(m, c)) x
     LEFT JOIN aliases l ON l.tenant_id = p_tenant AND l.alias_id = x.m
     ORDER BY x.m, x.c
-    ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING
+    -- no more than locked
+    ON CONFLICT (tenant_id, member_id, point_currency) DO UPDATE SET account_version = a.account_version
 $$;
+
+-- Whose points the members' are now.
+CREATE OR REPLACE FUNCTION survivors_of(p_tenant uuid, p_members uuid[]) RETURNS uuid[] LANGUAGE sql AS $$
+    SELECT array_agg(coalesce(l.member_id, x.m) ORDER BY x.ord)
+    FROM unnest(p_members) WITH ORDINALITY AS x(m, ord)
+    LEFT JOIN LATERAL (
+        SELECT member_id FROM aliases WHERE tenant_id = p_tenant AND alias_id = x.m LIMIT 1
+    ) l ON true
+$$;
+
+-- Locks the members' accounts in one fixed order, by member and currency, makes those that are missing, and follows
+-- merges. What was locked before an account turns out to be missing or merged is given up: a new account's or a
+-- survivor's turn may have been before it, and who waits must hold nothing that comes later.
+-- Returns the members whose accounts they are now; whether one of them is due, owes or has a tail; and the accounts as
+-- they are, in the order of their first items (`firsts`).
+CREATE OR REPLACE FUNCTION lock_accounts(
+    p_tenant uuid, p_now timestamptz, p_currencies text[], INOUT members uuid[], OUT due boolean, OUT owing boolean,
+    OUT tailed boolean, OUT firsts bigint[], OUT account_rows tid[], OUT versions bigint[], OUT available bigint[]
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_wanted bigint;
+    v_found bigint;
+    v_merged boolean;
+    v_missing boolean := false;
+BEGIN
+    LOOP
+        BEGIN
+            IF v_missing THEN
+                PERFORM open_accounts(p_tenant, members, p_currencies);
+            END IF;
+            WITH wanted AS MATERIALIZED (
+                SELECT m, c, min(ord) AS ord FROM unnest(members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
+                GROUP BY m, c ORDER BY m, c
+            ), locked AS MATERIALIZED (
+                SELECT w.ord, a.* FROM wanted w CROSS JOIN LATERAL (
+                    SELECT ctid AS account_row, account_version, available_points, merged_into, due_at, debt_points,
+                           tail_class
+                    FROM accounts
+                    WHERE tenant_id = p_tenant AND member_id = w.m AND point_currency = w.c
+                    LIMIT 1 FOR UPDATE
+                ) a
+            )
+            SELECT (SELECT count(*) FROM wanted), count(*), bool_or(merged_into IS NOT NULL), bool_or(due_at <= p_now),
+                   bool_or(debt_points > 0), bool_or(tail_class IS NOT NULL), array_agg(ord ORDER BY ord),
+                   array_agg(account_row ORDER BY ord), array_agg(account_version ORDER BY ord),
+                   array_agg(available_points ORDER BY ord)
+            INTO v_wanted, v_found, v_merged, due, owing, tailed, firsts, account_rows, versions, available
+            FROM locked;
+            IF v_found < v_wanted OR v_merged THEN
+                RAISE SQLSTATE 'SY001';
+            END IF;
+            RETURN;
+        EXCEPTION WHEN SQLSTATE 'SY001' THEN
+            v_missing := v_missing OR v_found < v_wanted;
+            members := survivors_of(p_tenant, members);
+        END;
+    END LOOP;
+END $$;
 
 -- Gives the pools what their members' accounts have kept of them as tails: what reads pools after it reads all.
 CREATE OR REPLACE FUNCTION fold(p_tenant uuid, p_members uuid[], p_currencies text[]) RETURNS void
@@ -42,53 +102,22 @@ LANGUAGE sql AS $$
     WHERE p.tenant_id = p_tenant AND p.ctid = s.pool_row AND s.ord BETWEEN 1 AND 1000000
 $$;
 
--- Locks the members' accounts in one fixed order, makes those that are missing, follows merges, folds tails, posts what
--- is due.
+-- Locks the members' accounts (`lock_accounts`), folds tails, and posts what is due.
 -- Returns the members whose accounts they are now, and whether one of them has debt.
 CREATE OR REPLACE FUNCTION enter(
     p_tenant uuid, p_now timestamptz, p_currencies text[], INOUT members uuid[], OUT owing boolean
 )
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_wanted bigint;
-    v_found bigint;
-    v_merged boolean;
-    v_due boolean;
-    v_tailed boolean;
+    v_locked record;
     v_account record;
 BEGIN
-    LOOP
-        BEGIN
-            WITH wanted AS MATERIALIZED (
-                SELECT DISTINCT m, c FROM unnest(members, p_currencies) AS x(m, c) ORDER BY m, c
-            ), locked AS MATERIALIZED (
-                SELECT a.* FROM wanted CROSS JOIN LATERAL (
-                    SELECT merged_into, due_at, debt_points, tail_class FROM accounts
-                    WHERE tenant_id = p_tenant AND member_id = m AND point_currency = c
-                    LIMIT 1 FOR UPDATE
-                ) a
-            )
-            SELECT (SELECT count(*) FROM wanted), count(*), bool_or(merged_into IS NOT NULL), bool_or(due_at <= p_now),
-                   bool_or(debt_points > 0), bool_or(tail_class IS NOT NULL)
-            INTO v_wanted, v_found, v_merged, v_due, owing, v_tailed
-            FROM locked;
-            IF v_found < v_wanted THEN
-                -- the locks go before accounts are made: who waits for a new account must hold no old one
-                RAISE SQLSTATE 'SY001';
-            END IF;
-        EXCEPTION WHEN SQLSTATE 'SY001' THEN
-            PERFORM open_accounts(p_tenant, members, p_currencies);
-            CONTINUE;
-        END;
-        EXIT WHEN v_merged IS NOT TRUE;
-        SELECT array_agg(coalesce(a.merged_into, x.m) ORDER BY x.ord) INTO members
-        FROM unnest(members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
-        JOIN accounts a ON a.tenant_id = p_tenant AND a.member_id = x.m AND a.point_currency = x.c;
-    END LOOP;
-    IF v_tailed THEN
+    v_locked := lock_accounts(p_tenant, p_now, p_currencies, members);
+    members := v_locked.members; owing := v_locked.owing;
+    IF v_locked.tailed THEN
         PERFORM fold(p_tenant, members, p_currencies);
     END IF;
-    IF v_due THEN
+    IF v_locked.due THEN
         FOR v_account IN
             SELECT DISTINCT a.member_id, a.point_currency
             FROM unnest(members, p_currencies) AS x(m, c)

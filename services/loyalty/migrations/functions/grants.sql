@@ -17,6 +17,8 @@ $$;
 -- earned in last, its tail, so that the pool's own row rests until something else asks for it (`fold`).
 -- Returns what is available after each; the places of the items that it could not post, since their accounts are not
 -- plain (merged, due or owing) or their pool is not the tail; and the places of those whose accounts are new.
+-- Its plan is pinned by what statistics are told of a tenant's accounts: n_distinct of accounts.tenant_id, which the
+-- revision loyalty_at_once sets.
 CREATE OR REPLACE FUNCTION grant_at_once(
     p_tenant uuid, p_now timestamptz, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[], p_terms smallint[],
@@ -70,7 +72,8 @@ BEGIN
     END IF;
 END $$;
 
--- Posts the grants at the places `p_late`, whose accounts are locked already: what is due there first, and debt repaid.
+-- Posts the grants at the places `p_late`, whose accounts are locked already and not merged: what is due there first, and
+-- debt repaid.
 -- Sets what is available after each; `repaid` is null where nothing was owed.
 CREATE OR REPLACE FUNCTION grant_late(
     p_tenant uuid, p_now timestamptz, t_clients text[], t_currencies text[], t_classes integer[],
@@ -119,9 +122,9 @@ END $$;
 -- `p_occurred` has no time for happens now. Returns arrays in the order of the items: what is `available` after each or
 -- was `before` it; no ids and no `repaid` where all are new and nothing was owed.
 --
--- `p_distinct`: all is written at once, and those whose accounts are not plain (merged, due or owing) after the others;
--- all of it is undone if a request turns out to be known. Else, and then, what was answered is looked up first. If all
--- accounts are plain, window functions number an account's several items; else they go by `enter` and `post_points`.
+-- `p_distinct`: all is written at once, and those whose accounts are not plain (due or owing) after the others; all of it
+-- is undone if a request turns out to be known or a member to be merged. Else, and then, what was answered is looked up
+-- first. If all accounts are plain, window functions number an account's several items; else they go by `enter` and `post_points`.
 CREATE OR REPLACE FUNCTION accrue(
     p_tenant uuid, p_now timestamptz, p_trace text, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[],
@@ -133,9 +136,8 @@ CREATE OR REPLACE FUNCTION accrue(
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
-    v_plain boolean := false;
-    v_wanted bigint;
-    v_found bigint;
+    v_currencies text[];
+    v_plain boolean;
     v_tailed boolean;
     -- the accounts in the order of their first items; of all items, where an account has several
     v_firsts bigint[];
@@ -155,12 +157,12 @@ BEGIN
         BEGIN
             r := grant_at_once(p_tenant, p_now, t_clients, t_currencies, t_classes, t_expires, t_reasons, t_stores,
                                t_channels, p_terms, p_requests, p_prints, p_members, p_entries, p_points, p_occurred);
-            IF r.opened IS NOT NULL AND EXISTS (
-                SELECT FROM unnest(r.opened) AS n CROSS JOIN LATERAL (
+            IF (r.opened IS NOT NULL OR r.late IS NOT NULL) AND EXISTS (
+                SELECT FROM unnest(r.opened || r.late) AS n CROSS JOIN LATERAL (
                     SELECT FROM aliases WHERE tenant_id = p_tenant AND alias_id = p_members[n] LIMIT 1
                 ) l
             ) THEN
-                -- the account is its survivor's, and is made so below
+                -- all locks go: the survivor's turn may have been before them
                 RAISE unique_violation;
             END IF;
             available := r.available;
@@ -174,49 +176,22 @@ BEGIN
             again := false;
             RETURN;
         EXCEPTION WHEN unique_violation THEN
-            -- some were answered before: which, is looked up
+            -- some were answered before, or are merged: which, is looked up
             available := NULL; repaid := NULL;
         END;
     END IF;
-    WHILE p_now < ALL (t_expires) LOOP
-        BEGIN
-          -- in one fixed order: two batches must not deadlock
-          WITH wanted AS MATERIALIZED (
-              SELECT m, c, min(ord) AS ord
-              FROM (SELECT m, t_currencies[t] AS c, ord FROM unnest(p_members, p_terms) WITH ORDINALITY AS i(m, t, ord)) i
-              GROUP BY m, c ORDER BY m, c
-          ), locked AS MATERIALIZED (
-              SELECT w.ord, a.* FROM wanted w CROSS JOIN LATERAL (
-                  SELECT ctid AS account_row, account_version, available_points,
-                         merged_into IS NULL AND debt_points = 0 AND (due_at > p_now) IS NOT FALSE AS is_plain,
-                         tail_class IS NOT NULL AS is_tailed
-                  FROM accounts
-                  WHERE tenant_id = p_tenant AND member_id = w.m AND point_currency = w.c
-                  LIMIT 1 FOR UPDATE
-              ) a
-          )
-          SELECT (SELECT count(*) FROM wanted), count(*), bool_and(is_plain), array_agg(ord ORDER BY ord),
-                 array_agg(account_row ORDER BY ord), array_agg(account_version ORDER BY ord),
-                 array_agg(available_points ORDER BY ord), bool_or(is_tailed)
-          INTO v_wanted, v_found, v_plain, v_firsts, v_rows, v_versions, before, v_tailed
-          FROM locked;
-          IF v_found < v_wanted THEN
-              -- the locks go before accounts are made: who waits for a new account must hold no old one
-              RAISE SQLSTATE 'SY001';
-          END IF;
-          EXIT;
-        EXCEPTION WHEN SQLSTATE 'SY001' THEN
-            PERFORM open_accounts(p_tenant, p_members, (SELECT array_agg(t_currencies[t] ORDER BY ord)
-                                                        FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord)));
-        END;
-    END LOOP;
+    v_currencies := (SELECT array_agg(t_currencies[t] ORDER BY ord) FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord));
+    v_in := lock_accounts(p_tenant, p_now, v_currencies, p_members);
+    v_tailed := v_in.tailed; v_firsts := v_in.firsts; v_rows := v_in.account_rows; v_versions := v_in.versions;
+    before := v_in.available;
+    v_plain := p_now < ALL (t_expires) AND v_in.due IS NOT TRUE AND NOT v_in.owing AND v_in.members = p_members;
     IF NOT v_plain THEN
-        SELECT array_agg(t_currencies[t] ORDER BY ord) AS currencies, array_agg(t_classes[t] ORDER BY ord) AS classes,
-               array_agg(t_expires[t] ORDER BY ord) AS expires, array_agg(t_reasons[t] ORDER BY ord) AS reasons,
-               array_agg(t_stores[t] ORDER BY ord) AS stores, array_agg(t_channels[t] ORDER BY ord) AS channels,
+        SELECT array_agg(t_classes[t] ORDER BY ord) AS classes, array_agg(t_expires[t] ORDER BY ord) AS expires,
+               array_agg(t_reasons[t] ORDER BY ord) AS reasons, array_agg(t_stores[t] ORDER BY ord) AS stores,
+               array_agg(t_channels[t] ORDER BY ord) AS channels,
                array_agg(coalesce(occurred_at, p_now) ORDER BY ord) AS occurred
         INTO x FROM unnest(p_terms, p_occurred) WITH ORDINALITY AS i(t, occurred_at, ord);
-        v_in := enter(p_tenant, p_now, x.currencies, p_members);
+        v_in := enter(p_tenant, p_now, v_currencies, v_in.members);
     END IF;
 
     SELECT array_agg(i.is_first IS NOT FALSE AND q.request_id IS NULL ORDER BY i.ord),
@@ -235,16 +210,15 @@ BEGIN
     END IF;
 
     IF NOT v_plain THEN
-        r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, x.currencies, x.classes, p_entries, p_points,
+        r := post_points(p_tenant, p_now, v_in.owing, v_fresh, v_in.members, v_currencies, x.classes, p_entries, p_points,
                          x.expires, NULL, x.occurred, array_fill(NULL::text, ARRAY[cardinality(p_members)]), x.reasons,
                          x.stores, x.channels, NULL);
         available := r.available; repaid := r.repaid; before := NULL;
     ELSE
         IF v_tailed THEN
-            PERFORM fold(p_tenant, p_members, (SELECT array_agg(t_currencies[t] ORDER BY ord)
-                                               FROM unnest(p_terms) WITH ORDINALITY AS i(t, ord)));
+            PERFORM fold(p_tenant, p_members, v_currencies);
         END IF;
-        IF v_wanted < cardinality(p_members) THEN
+        IF cardinality(v_firsts) < cardinality(p_members) THEN
             SELECT array_agg(a.account_row ORDER BY i.ord), array_agg(a.version + i.nth - 1 ORDER BY i.ord),
                    array_agg(a.before + i.account_points - i.points ORDER BY i.ord),
                    array_agg(i.pool_points - i.points ORDER BY i.ord), array_agg(i.expires_at ORDER BY i.ord)

@@ -312,24 +312,40 @@ END $$;
 CREATE OR REPLACE FUNCTION expire_holds(p_tenant uuid, p_now timestamptz, p_clock timestamptz, p_limit integer)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
+    x record;
     h record;
     w cause;
     n integer := 0;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    FOR h IN
-        SELECT client_id, hold_id, member_id, point_currency, order_id FROM holds
+    SELECT array_agg(client_id) AS clients, array_agg(hold_id) AS holds, array_agg(member_id) AS members,
+           array_agg(point_currency) AS currencies
+    INTO x
+    FROM (
+        SELECT client_id, hold_id, member_id, point_currency FROM holds
         WHERE tenant_id = p_tenant AND state = 1 AND expires_at <= p_clock
         ORDER BY expires_at LIMIT p_limit
-    LOOP
-        PERFORM enter(p_tenant, p_now, ARRAY[h.point_currency], ARRAY[h.member_id]);
+    ) due;
+    IF x.holds IS NULL THEN
+        RETURN 0;
+    END IF;
+    -- all at once: one by one they would be locked in the order of their expiry
+    PERFORM enter(p_tenant, p_now, x.currencies, x.members);
+    FOR h IN
+        SELECT i.client_id, i.hold_id, o.member_id, o.point_currency, o.order_id
+        FROM unnest(x.clients, x.holds) AS i(client_id, hold_id)
+        CROSS JOIN LATERAL (
+            SELECT member_id, point_currency, order_id, state FROM holds
+            WHERE tenant_id = p_tenant AND hold_id = i.hold_id AND client_id = i.client_id
+            LIMIT 1
+        ) o
         -- a capture may have come first
-        IF (SELECT state FROM holds WHERE tenant_id = p_tenant AND hold_id = h.hold_id AND client_id = h.client_id) = 1 THEN
-            w := ROW(p_tenant, account_of(p_tenant, h.member_id, h.point_currency), h.point_currency, p_now, h.order_id,
-                     'hold expired', NULL, NULL);
-            PERFORM end_hold(w, h.client_id, h.hold_id, 4::smallint, 0, p_clock);
-            n := n + 1;
-        END IF;
+        WHERE o.state = 1
+    LOOP
+        w := ROW(p_tenant, account_of(p_tenant, h.member_id, h.point_currency), h.point_currency, p_now, h.order_id,
+                 'hold expired', NULL, NULL);
+        PERFORM end_hold(w, h.client_id, h.hold_id, 4::smallint, 0, p_clock);
+        n := n + 1;
     END LOOP;
     RETURN n;
 END $$;

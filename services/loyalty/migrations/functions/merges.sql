@@ -81,30 +81,45 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Enters all accounts of the members in one order: one in each currency that a programme or a member has. Whoever makes
+-- a member's first account at this moment is waited for, or waits for us and finds it merged.
+-- Returns whose points the members' are now, and the currencies.
+CREATE OR REPLACE FUNCTION enter_members(p_tenant uuid, p_now timestamptz, INOUT members uuid[], OUT currencies text[])
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('siyu.tenant', p_tenant::text, true);
+    -- first, as an account that is merged is not to be waited for by who has others
+    members := survivors_of(p_tenant, members);
+    SELECT coalesce(array_agg(point_currency ORDER BY point_currency), '{}') INTO currencies
+    FROM (
+        SELECT point_currency FROM programmes WHERE tenant_id = p_tenant
+        UNION
+        SELECT point_currency FROM accounts WHERE tenant_id = p_tenant AND member_id = ANY (members)
+    ) every;
+    PERFORM enter(p_tenant, p_now, array_agg(x.c), array_agg(x.m))
+    FROM (SELECT c, m FROM unnest(currencies) AS c CROSS JOIN unnest(members) AS m) x
+    HAVING count(*) > 0;
+    members := survivors_of(p_tenant, members);
+END $$;
+
 -- Makes `p_alias` another name of `p_survivor`. Returns the currencies whose accounts it united; none if the merge was
 -- known.
 CREATE OR REPLACE FUNCTION merge_members(p_tenant uuid, p_now timestamptz, p_merge uuid, p_survivor uuid, p_alias uuid)
 RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
-    v_currencies text[];
+    x record;
     v_currency text;
 BEGIN
-    PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    -- whoever makes the alias's first account at this moment is waited for, or waits for us and finds it merged
-    INSERT INTO accounts (tenant_id, member_id, point_currency)
-    SELECT DISTINCT p_tenant, p_alias, point_currency FROM programmes WHERE tenant_id = p_tenant
-    ORDER BY point_currency
-    ON CONFLICT (tenant_id, member_id, point_currency) DO NOTHING;
-    SELECT array_agg(point_currency ORDER BY point_currency) INTO v_currencies
-    FROM accounts WHERE tenant_id = p_tenant AND member_id = p_alias AND merged_into IS NULL;
-    FOREACH v_currency IN ARRAY coalesce(v_currencies, '{}') LOOP
-        PERFORM enter(p_tenant, p_now, ARRAY[v_currency, v_currency], ARRAY[p_survivor, p_alias]);
-        PERFORM move_account(p_tenant, p_now, v_currency, p_alias, account_of(p_tenant, p_survivor, v_currency));
+    x := enter_members(p_tenant, p_now, ARRAY[p_survivor, p_alias]);
+    IF x.members[2] <> p_alias OR x.members[1] = p_alias THEN
+        RETURN '{}';
+    END IF;
+    FOREACH v_currency IN ARRAY x.currencies LOOP
+        PERFORM move_account(p_tenant, p_now, v_currency, p_alias, x.members[1]);
     END LOOP;
     -- an account of the alias that is made from now on leads to the survivor
-    UPDATE aliases SET member_id = p_survivor WHERE tenant_id = p_tenant AND member_id = p_alias;
+    UPDATE aliases SET member_id = x.members[1] WHERE tenant_id = p_tenant AND member_id = p_alias;
     INSERT INTO aliases (tenant_id, alias_id, member_id, merge_id, merged_at)
-    VALUES (p_tenant, p_alias, p_survivor, p_merge, p_now)
-    ON CONFLICT (tenant_id, alias_id) DO NOTHING;
-    RETURN coalesce(v_currencies, '{}');
+    VALUES (p_tenant, p_alias, x.members[1], p_merge, p_now);
+    RETURN x.currencies;
 END $$;

@@ -135,13 +135,17 @@ DECLARE
     v_due boolean;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    SELECT bool_or(a.due_at <= p_now OR a.merged_into IS NOT NULL) INTO v_due
+    SELECT bool_or(a.due_at <= p_now OR a.merged_into IS NOT NULL OR l.alias_id IS NOT NULL) INTO v_due
     FROM unnest(p_members, p_currencies) AS x(m, c)
-    CROSS JOIN LATERAL (
-        SELECT due_at, merged_into FROM accounts
+    LEFT JOIN LATERAL (
+        SELECT member_id, due_at, merged_into FROM accounts
         WHERE tenant_id = p_tenant AND member_id = x.m AND point_currency = x.c
         LIMIT 1
-    ) a;
+    ) a ON true
+    -- a merged member may have no account in a currency that is younger
+    LEFT JOIN LATERAL (
+        SELECT alias_id FROM aliases WHERE a.member_id IS NULL AND tenant_id = p_tenant AND alias_id = x.m LIMIT 1
+    ) l ON true;
     IF v_due THEN
         v_members := (enter(p_tenant, p_now, p_currencies, p_members)).members;
     END IF;
