@@ -21,6 +21,7 @@ async def stay_up(settings: StackSettings, *, console: Console) -> int:
     """Starts the stack and keeps it until a signal comes; 0 once it was stopped in order."""
     async with LocalStack(settings, say=_sayer(console)) as stack:
         show(stack, console=console)
+        console.print(escape(next_steps(stack.addresses["edge"])), soft_wrap=True)
         return await until_stopped(console)
 
 
@@ -65,6 +66,19 @@ def show(stack: LocalStack, *, console: Console) -> None:
     for name, program in stack.programs.items():
         table.add_row(name, str(stack.pids[name]), program.address, escape(str(program.log)))
     console.print(table)
+
+
+def next_steps(edge: str) -> str:
+    """What a person does with a stack that holds no brand of theirs yet."""
+    return f"""
+The edge, REST and gRPC: {edge}
+The API as a page: http://{edge}/docs    its description: http://{edge}/openapi.json
+Next, in another terminal, in this folder: a brand of your own, with its first client.
+
+  .venv/bin/siyu tenant create --code tea --name Tea
+
+What to do with it: README.md, "Your own brand". `make run` instead fills a brand with a grocery chain's sales.
+"""
 
 
 def show_first_calls(stack: LocalStack, *, console: Console) -> None:
