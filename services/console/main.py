@@ -2,9 +2,10 @@
 
 import asyncio
 import importlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from rich.markup import escape
 from services.console import audit as audits
 from services.console import bringup, tenants
 from services.console.stack.refusals import StackRefused
-from services.console.stack.roles import ROLES
+from services.console.stack.roles import ROLES, needed
 from services.console.stack.settings import StackSettings
 from services.runtime.migrations import PartitionsChangedError
 from services.runtime.migrations import migrate as migrate_service
@@ -23,6 +24,7 @@ from services.runtime.settings import SERVICES, Settings
 from siyu.identity.v1 import tenant_pb2
 
 INTERRUPTED = 130
+WRONG_CALL = 2
 WIDTH_OF_A_FILE = 160
 
 app = typer.Typer(
@@ -49,6 +51,7 @@ def run(
 ) -> None:
     """Run one role of a service, or several in this process; settings come from the environment."""
     chosen = chosen_roles(service, role=role, queue=queue, roles=roles)
+    _require(needed(service, chosen), whose=f"{service} {','.join(chosen)}")
     package = "gateway" if service == "gateway" else f"services.{service}"
     module = importlib.import_module(f"{package}.main")
     process = importlib.import_module("services.runtime.process")
@@ -60,6 +63,7 @@ def migrate(service: Annotated[str, typer.Argument(help="a service, or all")] = 
     """Bring the schemas in DATABASE_URL to this build's revision; safe to repeat, and to run twice at once."""
     if service not in {*SERVICES, "all"}:
         raise typer.BadParameter(f"no service {service!r}: {', '.join(SERVICES)} or all")
+    _require(("DATABASE_URL",), whose="migrate")
     for each in SERVICES if service == "all" else (service,):
         try:
             asyncio.run(migrate_service(Settings(), each))
@@ -154,6 +158,17 @@ def chosen_roles(service: str, *, role: str, queue: str, roles: str) -> tuple[st
         if each not in ROLES[service]:
             raise typer.BadParameter(f"{service} has no role {each!r}: {', '.join(ROLES[service])}")
     return chosen
+
+
+def _require(names: Iterable[str], *, whose: str) -> None:
+    """Exits with 2 and a line that names what the environment lacks: a default would be somebody else's server."""
+    if missing := [name for name in names if not os.environ.get(name)]:
+        typer.echo(
+            f"siyu: {whose} needs {', '.join(missing)} in its environment; on one machine `siyu stack` sets all that "
+            "each role needs, for a cluster k8s/README.md does",
+            err=True,
+        )
+        sys.exit(WRONG_CALL)
 
 
 def _to_completion(work: Callable[[], Coroutine[Any, Any, int]]) -> None:

@@ -22,7 +22,7 @@ from k8s.gate.checks import arguments_of
 from k8s.gate.manifests import Manifests, from_files, name_of
 from services.console.audit import AUDITOR
 from services.console.demo.brand import PLATFORM_CLIENT
-from services.console.stack.roles import ROLES
+from services.console.stack.roles import ROLES, needed
 from services.console.stack.secrets import installation_secret
 from services.identity import main as identity
 from services.runtime.settings import Settings
@@ -139,6 +139,16 @@ def test_the_root_secret_is_where_the_code_reads_it_and_nowhere_else(overlay: Pa
         if secret_of(container, "SIYU_ROOT_SECRET")
     ]
     assert sorted(given) == sorted(reading)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_a_role_is_given_all_that_it_does_not_start_without(overlay: Path) -> None:
+    for pod in pods(overlay):
+        for container in pod["containers"]:
+            arguments = container.get("args", [])
+            if arguments[:1] == ["run"]:
+                names = {each["name"] for each in container["env"]}
+                assert names >= set(needed(arguments[1], arguments[2:3])), arguments
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)

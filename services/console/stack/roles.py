@@ -1,5 +1,6 @@
 """Which roles there are, and how they are spread over processes on one machine."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,21 @@ ROLES: dict[str, tuple[str, ...]] = {
     "commerce": ("api", "relay", "sweeper", "worker:orders", "worker:fulfilment", "worker:members"),
     "gateway": ("edge",),
 }
+
+# Of all that a role is told, what no default can be right for. Only identity's api and sweeper seal with the root
+# secret; the edge has no database.
+_EVERY_ROLE = ("REDIS_URL", "SIYU_SERVICE_SECRET")
+_WITH_ROOT_SECRET = frozenset({("identity", "api"), ("identity", "sweeper")})
+
+
+def needed(service: str, roles: Iterable[str]) -> tuple[str, ...]:
+    """The environment variables without which these roles of the service can't work, by name."""
+    names = set(_EVERY_ROLE)
+    if service != "gateway":
+        names.add("DATABASE_URL")
+    if any((service, role) in _WITH_ROOT_SECRET for role in roles):
+        names.add("SIYU_ROOT_SECRET")
+    return tuple(sorted(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from services.console import main
+from services.console import bringup, main
 from services.console.stack.settings import REPOSITORY
 
 
@@ -95,6 +95,47 @@ def test_what_cannot_be_is_told_in_a_line_before_anything_starts(tmp_path, words
     )
     assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (1, told, "")
     assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "told"),
+    [
+        pytest.param(
+            "run loyalty api",
+            {},
+            "siyu: loyalty api needs DATABASE_URL, REDIS_URL, SIYU_SERVICE_SECRET in its environment;",
+            id="a role",
+        ),
+        pytest.param(
+            "run gateway edge",
+            {"REDIS_URL": "redis://localhost:6379/0", "SIYU_SERVICE_SECRET": ""},
+            "siyu: gateway edge needs SIYU_SERVICE_SECRET in its environment;",
+            id="the edge has no database, and an empty secret is none",
+        ),
+        pytest.param(
+            "run identity --roles relay,sweeper",
+            {"REDIS_URL": "redis://localhost:6379/0", "DATABASE_URL": "postgresql://localhost/siyu"},
+            "siyu: identity relay,sweeper needs SIYU_ROOT_SECRET, SIYU_SERVICE_SECRET in its environment;",
+            id="who seals needs the root secret",
+        ),
+        pytest.param("migrate", {}, "siyu: migrate needs DATABASE_URL in its environment;", id="the migrations"),
+    ],
+)
+def test_what_the_environment_lacks_is_told_in_a_line(monkeypatch, words, environment, told) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL", "SIYU_SERVICE_SECRET", "SIYU_ROOT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    result = CliRunner().invoke(main.app, words.split(), env=environment)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(told)
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_empty_stack_says_where_it_is_and_what_comes_next() -> None:
+    told = bringup.next_steps("127.0.0.1:8080")
+    assert "http://127.0.0.1:8080/docs" in told
+    (command,) = [line.split() for line in told.splitlines() if line.lstrip().startswith(".venv/bin/siyu")]
+    result = CliRunner().invoke(main.app, [*command[1:], "--help"])
+    assert result.exit_code == 0
 
 
 @pytest.mark.parametrize("goal", ["run", "demo"])
