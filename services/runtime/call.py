@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.runtime.errors import NotAllowed
 
@@ -55,8 +56,8 @@ def _out_of_scope(what: str, *, bound_to: str, asked: str) -> str:
     return f"this caller acts for {what} {bound_to!r} alone; the request names {named}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+# A named tuple, since each call makes one: a frozen dataclass takes four times as long to make.
+class Call(NamedTuple):
     """One call. `now` is business time in UTC; `deadline_at` is machine time on the scale of `time.monotonic()`.
 
     `trace` is the W3C traceparent, carried into events so that a consumer continues the trace. `peer` is the caller's

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.context import Context as OtelContext
@@ -139,8 +139,8 @@ def serve_metrics(port: int) -> None:
     start_http_server(port)
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+# a named tuple as each call makes one
+class Trace(NamedTuple):
     """A call's place in a trace. `traceparent` is what is passed on (W3C Trace Context)."""
 
     trace_id: str

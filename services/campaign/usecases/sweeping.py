@@ -1,6 +1,6 @@
 """What time does to holds: those whose time is over go back, tombstones are forgotten."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from services.campaign.store import holds
@@ -28,7 +28,7 @@ class Sweeper:
         )
         resolved = 0
         for tenant_id in tenant_ids:
-            resolved += await self._sweep_tenant(replace(call, tenant_id=tenant_id, now=machine_now))
+            resolved += await self._sweep_tenant(call._replace(tenant_id=tenant_id, now=machine_now))
         await self.database.run(
             EVERY_TENANT, lambda c: holds.forget_tombstones(c, machine_now=machine_now, limit=MAX_TOMBSTONES)
         )

@@ -1,6 +1,6 @@
 """Making tenants, and moving their test clocks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from services.identity.domain import scopes
@@ -46,7 +46,7 @@ def within_new_tenant(call: Call, request_id: str) -> Call:
 
     The operator is in no tenant, and a request id lives in one.
     """
-    return replace(call, tenant_id=derive_id("identity.tenant", call.client_id, request_id))
+    return call._replace(tenant_id=derive_id("identity.tenant", call.client_id, request_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import jwt
@@ -264,7 +264,7 @@ async def brand(identity: Identity) -> Brand:
 
 def as_kind(call: Call, actor: Actor) -> Call:
     """The call, made by another actor."""
-    return replace(call, actor=actor)
+    return call._replace(actor=actor)
 
 
 def at(moment: datetime) -> Timestamp:

@@ -1,7 +1,6 @@
 """One trace over the call that writes an event, the database, the stream, and the consumer's transaction."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
 from opentelemetry.instrumentation.redis import RedisInstrumentor
@@ -44,7 +43,7 @@ async def test_a_trace_goes_on_where_the_event_is_consumed(
     with telemetry.entered("PlaceOrder", "") as trace:
 
         async def work(connection: Connection) -> None:
-            traced = replace(call, trace=trace.traceparent, trace_id=trace.trace_id)
+            traced = call._replace(trace=trace.traceparent, trace_id=trace.trace_id)
             await outbox.record(connection, traced, [event("o-1", 1)], partitions=PARTITIONS)
 
         await app.run(call.tenant_id, work)
