@@ -94,36 +94,42 @@ class Shop:
     def live(self) -> None:
         """All days, from the first morning to the midnight after the last day."""
         days: dict[date, list[Visit]] = defaultdict(list)
-        late: dict[date, list[Visit]] = defaultdict(list)
+        late: list[Visit] = []
+        before: int | None = None
         refunds: dict[date, list[Plan]] = defaultdict(list)
         for refund in self.plan["refunds"]:
             refunds[date.fromisoformat(refund["day"])].append(refund)
         for week in self.weeks:
             self.prices = {week: files.member_prices(week, self.catalogue)} | {
-                known: prices for known, prices in self.prices.items() if known == week - 1
+                known: prices for known, prices in self.prices.items() if known == before
             }
+            before = week
             calendar: set[date] = set()
             for visit in files.visits(week):
                 # a sample may buy nothing on a day, and still bring something back on it
                 calendar.add(visit["day"])
                 if visit["household"] % self.plan["one_in"]:
                     continue
-                offline = str(visit["basket"]) in self.plan["offline"]
                 days[visit["day"]].append(visit)
-                if offline:
-                    late[visit["day"] + timedelta(days=1)].append(visit)
             for day in sorted(day for day in calendar if day > self.today):
                 self._midnight(day)
-                self._live(day, today=days.pop(day, []), late=late.pop(day, []), refunds=refunds.pop(day, []))
+                today = days.pop(day, [])
+                offline = [visit for visit in today if str(visit["basket"]) in self.plan["offline"]]
+                online = [visit for visit in today if str(visit["basket"]) not in self.plan["offline"]]
+                self._live(day, online, late=late, refunds=refunds.pop(day, []))
+                # uploaded on the next morning on which the shops open: none does at Christmas
+                late = offline
             self._file_away()
         self._midnight(self.today + timedelta(days=1))
+        left = [*days, *late, *refunds]
+        assert not left, f"the plan has {len(left)} left that no day of it did"
 
-    def _live(self, day: date, *, today: list[Visit], late: list[Visit], refunds: list[Plan]) -> None:
+    def _live(self, day: date, online: list[Visit], *, late: list[Visit], refunds: list[Plan]) -> None:
         uploads = sorted(late, key=lambda visit: (visit["store"], visit["at"], visit["basket"]))
         sold: list[Sale] = [self._sell(visit) for visit in uploads]
         for refund in refunds:
             self._give_back(self.sales[refund["basket_id"]], [(number, units) for number, units in refund["lines"]])
-        sold += [self._sell(visit) for visit in today if str(visit["basket"]) not in self.plan["offline"]]
+        sold += [self._sell(visit) for visit in online]
         for sale in sold:
             self._suppliers_answer(sale)
         assert self.today == day

@@ -13,8 +13,9 @@ The order of a household's day, which both keep to:
 
 import json
 import random
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from typing import Literal
@@ -125,7 +126,7 @@ def make_plan(data: DataSet, *, weeks: tuple[int, ...], seed: str, one_in: int =
             if accepted_lines(basket):
                 plan.sales += 1
                 visits[basket.household_id, basket.day].append(basket)
-                _plan_basket(plan, basket, products, days[-1])
+                _plan_basket(plan, basket, products, days)
         for key, wanted in redemptions.items():
             if key[1] in days and visits.get(key):
                 _match(plan, visits[key], wanted, coupons, unmatched)
@@ -137,16 +138,16 @@ def make_plan(data: DataSet, *, weeks: tuple[int, ...], seed: str, one_in: int =
     return plan
 
 
-def _plan_basket(plan: Plan, basket: Basket, products: Mapping[int, Product], last_day: date) -> None:
+def _plan_basket(plan: Plan, basket: Basket, products: Mapping[int, Product], open_days: Sequence[date]) -> None:
     offline = _dice(plan.seed, "offline", f"{basket.store_id}/{basket.day}").random() < rules.OFFLINE_STORE_DAY_SHARE
     # the replay's last day has no next morning on which a till could upload
-    if offline and basket.day < last_day:
+    if offline and basket.day < open_days[-1]:
         stale = _dice(plan.seed, "list", str(basket.basket_id)).random() < rules.STALE_LIST_SHARE
         plan.offline[basket.basket_id] = "stale" if stale else "cached"
     elif _dice(plan.seed, "burn", str(basket.basket_id)).random() < rules.BURN_SHARE:
         plan.burns.add(basket.basket_id)
     _plan_suppliers(plan, basket, products)
-    _plan_refunds(plan, basket, products, last_day)
+    _plan_refunds(plan, basket, products, open_days)
 
 
 def _plan_suppliers(plan: Plan, basket: Basket, products: Mapping[int, Product]) -> None:
@@ -177,7 +178,7 @@ def _supplier_intent(dice: random.Random, lines: list[tuple[int, int]]) -> Suppl
     return SupplierIntent(answer="late" if 0 <= late < rules.SUPPLIER_LATE_SHARE else "accept")
 
 
-def _plan_refunds(plan: Plan, basket: Basket, products: Mapping[int, Product], last_day: date) -> None:
+def _plan_refunds(plan: Plan, basket: Basket, products: Mapping[int, Product], open_days: Sequence[date]) -> None:
     dice = _dice(plan.seed, "refund", str(basket.basket_id))
     if dice.random() >= rules.REFUND_SHARE:
         return
@@ -189,8 +190,8 @@ def _plan_refunds(plan: Plan, basket: Basket, products: Mapping[int, Product], l
         settled = not supplier or answers[supplier].answer == "accept"
         if settled and line.shelf_cents and not is_fuel(product):
             lines.append((line.number, units(line)))
-    day = basket.day + timedelta(days=dice.randint(1, rules.REFUND_MAX_DAYS))
-    if not lines or day > last_day:
+    day = _open_from(basket.day + timedelta(days=dice.randint(1, rules.REFUND_MAX_DAYS)), open_days)
+    if not lines or day is None:
         return
     if dice.random() < rules.REFUND_WHOLE_SHARE:
         chosen, first = lines, lines
@@ -203,9 +204,17 @@ def _plan_refunds(plan: Plan, basket: Basket, products: Mapping[int, Product], l
         for (number, quantity), (_, returned) in zip(chosen, first, strict=True)
         if quantity > returned
     )
-    again = day + timedelta(days=dice.randint(1, 3))
-    if rest and dice.random() < rules.REFUND_AGAIN_SHARE and again <= last_day:
+    again = _open_from(day + timedelta(days=dice.randint(1, 3)), open_days)
+    if rest and dice.random() < rules.REFUND_AGAIN_SHARE and again is not None:
         plan.refunds.append(RefundIntent(day=again.isoformat(), basket_id=basket.basket_id, lines=rest))
+
+
+def _open_from(day: date, open_days: Sequence[date]) -> date | None:
+    """The day if the shops are open on it, else the next one on which they are; None if that is too far off."""
+    place = bisect_left(open_days, day)
+    if place == len(open_days) or (open_days[place] - day).days > rules.CLOSED_AT_MOST_DAYS:
+        return None
+    return open_days[place]
 
 
 def _coded(redemptions: Iterable[Redemption], coupons: Coupons) -> Iterable[tuple[Redemption, str]]:

@@ -110,6 +110,8 @@ REFUND_SHARE = 0.06
 REFUND_WHOLE_SHARE = 0.15
 REFUND_AGAIN_SHARE = 0.25
 REFUND_MAX_DAYS = 6
+# goods come back when the shops open again, unless they are closed for longer than holidays are
+CLOSED_AT_MOST_DAYS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

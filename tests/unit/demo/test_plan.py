@@ -9,6 +9,7 @@ from services.console.demo.intake import accepted_lines, is_fuel, supplier_of, u
 from services.console.demo.plan import NO_QUALIFYING_PRODUCT, TILL_OFFLINE, Plan, make_plan
 
 WEEK = 33
+CHRISTMAS = date(2017, 12, 25)
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,20 @@ def test_every_redemption_is_used_or_listed_with_its_reason(data: DataSet, plan:
 def test_a_code_is_shown_once(plan: Plan) -> None:
     codes = [code for codes in plan.coupon_uses.values() for code in codes]
     assert len(codes) == len(set(codes))
+
+
+def test_what_falls_on_a_holiday_comes_back_when_the_shops_open_again(data: DataSet) -> None:
+    weeks = (52, 53)
+    over_christmas = make_plan(data, weeks=weeks, seed="test", one_in=2)
+    open_days = {day for day, week in data.week_of_day().items() if week in weeks}
+    assert CHRISTMAS not in open_days
+    assert over_christmas.refunds
+    assert {refund.when for refund in over_christmas.refunds} <= open_days
+
+
+def test_what_falls_into_weeks_that_are_left_out_does_not_come_back(data: DataSet) -> None:
+    apart = make_plan(data, weeks=(30, 33), seed="test", one_in=2)
+    week_of = data.week_of_day()
+    sold_in = {basket.basket_id: week for week in (30, 33) for basket in data.baskets(week)}
+    assert {week_of[refund.when] for refund in apart.refunds} == {30, 33}
+    assert all(sold_in[refund.basket_id] == week_of[refund.when] for refund in apart.refunds)

@@ -1,13 +1,17 @@
 """The reference implementation against the worked examples: what proves the services must itself be right."""
 
+import json
 from datetime import date, timedelta
 from fractions import Fraction
 
 import pytest
 
+from services.console.demo.dataset import DataSet
+from services.console.demo.plan import make_plan
 from tests.reference.arithmetic import divide, half_away, of_first_units
 from tests.reference.points import GRACE, Purse
 from tests.reference.pricing import earned_points, price, share_tender
+from tests.reference.shop import Shop
 from tests.reference.tiers import Card
 
 DAY = date(2017, 8, 7)
@@ -205,3 +209,12 @@ def test_a_tier_is_reached_at_once_and_kept_for_its_time() -> None:
     assert card.tier == "silver"
     card.next_day(DAY + timedelta(days=29))
     assert card.tier == "basic"
+
+
+@pytest.mark.parametrize("weeks", [(52, 53), (30, 33)], ids=["over Christmas", "with weeks left out"])
+def test_every_sale_and_refund_of_a_plan_is_lived(data: DataSet, weeks: tuple[int, int]) -> None:
+    plan = make_plan(data, weeks=weeks, seed="siyu-2017", one_in=2)
+    shop = Shop(json.loads(plan.text()))
+    shop.live()
+    assert {str(basket) for basket in plan.offline} <= {str(basket) for basket in (*shop.sales, *shop.told)}
+    assert len(shop.sales) + len(shop.told) == plan.sales
