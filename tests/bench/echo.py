@@ -48,6 +48,7 @@ async def serve(address: str) -> None:
     server.add_generic_rpc_handlers((_Echo(),))
     server.add_insecure_port(address)
     await server.start()
+    print("serving", flush=True)
     await stop.wait()
     await server.stop(0)
 

@@ -24,7 +24,7 @@ from tests.bench.pgbench import Pgbench
 from tests.bench.rounds import family
 
 MEMBERS = 50_000
-# a bench with one connection meets one of them
+# of the api as of the echo
 API_PROCESSES = 2
 SEED_ITEMS = 500
 SEED_CALLERS = 4
@@ -154,20 +154,28 @@ async def _open_accounts(here: Installation) -> None:
 
 @asynccontextmanager
 async def _echo() -> AsyncIterator[str]:
+    """As many processes as the api has, at one port as well."""
     (port,) = ports.pick(1)
     address = f"127.0.0.1:{port}"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.bench.echo",
-        address,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.bench.echo",
+            address,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for _ in range(API_PROCESSES)
+    ]
     try:
-        async with grpc.aio.insecure_channel(address) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 20)
+        async with asyncio.timeout(20):
+            for process in processes:
+                assert process.stdout is not None
+                await process.stdout.readline()
         yield address
     finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+            await process.wait()

@@ -1,18 +1,22 @@
 """The points ledger against the empty RPC and against pgbench. Every accrual is durable and has everything on:
-authentication, validation, tenant, idempotency, event; the relay's work belongs to the measured time."""
+authentication, validation, tenant, idempotency, event; the relay's work belongs to the measured time.
+
+Against the empty RPC both sides are called by grpc.aio, as a backend in Python calls; against pgbench, whose clients
+cost next to nothing, by `wire`. Servers have as many processes on both sides, over which the connections are spread."""
 
 import itertools
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+import grpc
 from google.protobuf.message import Message
 
 from services.runtime.ids import new_id
 from siyu.loyalty.v1 import points_pb2
 from tests.bench.installation import CURRENCY, Installation
 from tests.bench.rounds import Result, compare, rate, watched
-from tests.bench.wire import CallFailedError, Send, connected
+from tests.bench.wire import CallFailedError, Metadata, Send, connected
 
 CALLERS = 256
 # as tills have: the kernel spreads them over the processes of the api
@@ -28,6 +32,7 @@ DUPLICATE_SHARE = 0.2
 REDEEM_SHARE = 0.6
 
 Bench = Callable[[Installation], Awaitable[Result]]
+Connect = Callable[..., AbstractAsyncContextManager[Send]]
 
 
 def _accrual(member_id: str) -> points_pb2.AccrueRequest:
@@ -58,8 +63,27 @@ def _ready(make: Callable[[int], bytes], count: int) -> Callable[[], bytes]:
     return lambda: ready.pop() if ready else make(next(later))
 
 
-def _sends(here: Installation, method: str, *, connections: int) -> AbstractAsyncContextManager[Send]:
-    return connected(
+@asynccontextmanager
+async def _by_grpc(
+    address: str, path: str, *, metadata: Metadata, timeout_s: int, connections: int
+) -> AsyncIterator[Send]:
+    """What sends by grpc.aio; `connected` does so by `wire`."""
+    async with AsyncExitStack() as closing:
+        calls = []
+        for _ in range(connections):
+            # channels to one address would share a connection
+            options = (("grpc.use_local_subchannel_pool", 1),)
+            channel = await closing.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+            await channel.channel_ready()
+            calls.append(channel.unary_unary(path))
+        turn = itertools.cycle(calls)
+        yield lambda request: next(turn)(request, timeout=timeout_s, metadata=metadata)
+
+
+def _sends(
+    here: Installation, method: str, *, connect: Connect = connected, connections: int = CONNECTIONS
+) -> AbstractAsyncContextManager[Send]:
+    return connect(
         here.stack.addresses["loyalty"],
         f"/siyu.loyalty.v1.PointsService/{method}",
         metadata=here.authorization,
@@ -68,10 +92,10 @@ def _sends(here: Installation, method: str, *, connections: int) -> AbstractAsyn
     )
 
 
-async def _unary_rate(here: Installation, members: list[str], *, connections: int = 1) -> float:
+async def _unary_rate(here: Installation, members: list[str], *, connect: Connect = connected) -> float:
     """Plain accruals a second."""
     request = _ready(_accruals(members), READY_CALLS)
-    async with _sends(here, "Accrue", connections=connections) as send:
+    async with _sends(here, "Accrue", connect=connect) as send:
 
         async def call(_number: int) -> object:
             return points_pb2.AccrueResponse.FromString(await send(request()))
@@ -98,8 +122,13 @@ async def _batch_rate(here: Installation, members: list[str]) -> float:
 async def _echo_rate(here: Installation, method: str, request: Message, reply: type[Message]) -> float:
     """Empty RPCs a second, with the messages of the other side."""
     sent = request.SerializeToString()
-    address, path = here.echo, f"/siyu.bench.Echo/{method}"
-    async with connected(address, path, metadata=here.authorization, timeout_s=TIMEOUT_S) as send:
+    async with _by_grpc(
+        here.echo,
+        f"/siyu.bench.Echo/{method}",
+        metadata=here.authorization,
+        timeout_s=TIMEOUT_S,
+        connections=CONNECTIONS,
+    ) as send:
 
         async def call(_number: int) -> object:
             return reply.FromString(await send(sent))
@@ -108,16 +137,16 @@ async def _echo_rate(here: Installation, method: str, request: Message, reply: t
 
 
 async def accrual_unary_vs_echo(here: Installation) -> Result:
-    """A unary durable accrual against the empty RPC, 256 callers, one process each."""
+    """A unary durable accrual against the empty RPC, 256 callers."""
     request = _accrual(here.members[0])
     result = await compare(
         "accrual_unary_vs_echo",
         target=0.55,
-        ours=lambda: _unary_rate(here, here.members),
+        ours=lambda: _unary_rate(here, here.members, connect=_by_grpc),
         peer=lambda: _echo_rate(here, "Accrue", request, points_pb2.AccrueResponse),
     )
     with watched(here.processes()) as spent:
-        calls = DURATION_S * await _unary_rate(here, here.members)
+        calls = DURATION_S * await _unary_rate(here, here.members, connect=_by_grpc)
     result.notes.append(spent.per(calls))
     return result
 
@@ -141,11 +170,11 @@ async def hot_member_unary_vs_pgbench(here: Installation) -> Result:
     result = await compare(
         "hot_member_unary_vs_pgbench",
         target=3.0,
-        ours=lambda: _unary_rate(here, here.members[:1], connections=CONNECTIONS),
+        ours=lambda: _unary_rate(here, here.members[:1]),
         peer=lambda: here.pgbench.hot(duration_s=DURATION_S),
     )
     with watched(here.processes()) as spent:
-        calls = DURATION_S * await _unary_rate(here, here.members[:1], connections=CONNECTIONS)
+        calls = DURATION_S * await _unary_rate(here, here.members[:1])
     result.notes.append(spent.per(calls))
     return result
 
@@ -167,7 +196,7 @@ async def accrual_duplicates(here: Installation) -> Result:
 
     async def ours() -> float:
         fresh = _ready(_accruals(here.members), READY_CALLS)
-        async with _sends(here, "Accrue", connections=1) as send:
+        async with _sends(here, "Accrue") as send:
 
             async def call(_number: int) -> object:
                 repeats = sent and chance.random() < DUPLICATE_SHARE
@@ -199,8 +228,8 @@ async def accrual_redeems(here: Installation) -> Result:
     async def ours() -> float:
         accrual, held = _ready(_accruals(few), READY_CALLS), _ready(hold, READY_CALLS)
         async with (
-            _sends(here, "Accrue", connections=1) as accrue,
-            _sends(here, "HoldPoints", connections=1) as redeem,
+            _sends(here, "Accrue") as accrue,
+            _sends(here, "HoldPoints") as redeem,
         ):
 
             async def call(_number: int) -> object:
@@ -227,7 +256,7 @@ async def balance_vs_echo(here: Installation) -> Result:
     sent = [request.SerializeToString() for request in requests]
 
     async def ours() -> float:
-        async with _sends(here, "GetBalance", connections=1) as send:
+        async with _sends(here, "GetBalance", connect=_by_grpc) as send:
 
             async def call(number: int) -> object:
                 return points_pb2.GetBalanceResponse.FromString(await send(sent[number * 7919 % len(sent)]))
