@@ -23,10 +23,10 @@ CALLERS = 256
 CONNECTIONS = 16
 BATCH_CALLERS = 16
 BATCH_ITEMS = 200
-DURATION_S = 5.0
+DURATION_S = 8.0
 # requests made before a round begins: pgbench's cost nothing either. What a round needs beyond them is made as it goes
-READY_CALLS = 60_000
-READY_BATCHES = 1_500
+READY_CALLS = 80_000
+READY_BATCHES = 2_400
 TIMEOUT_S = 30
 DUPLICATE_SHARE = 0.2
 REDEEM_SHARE = 0.6
