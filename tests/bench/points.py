@@ -1,8 +1,8 @@
 """The points ledger against the empty RPC and against pgbench. Every accrual is durable and has everything on:
 authentication, validation, tenant, idempotency, event; the relay's work belongs to the measured time.
 
-Against the empty RPC both sides are called by grpc.aio, as a backend in Python calls; against pgbench, whose clients
-cost next to nothing, by `wire`. Servers have as many processes on both sides, over which the connections are spread."""
+All are called by grpc.aio, as a backend in Python calls; but against pgbench, whose clients cost next to nothing, by
+`wire`. Servers have as many processes on both sides, over which the connections are spread."""
 
 import itertools
 import random
@@ -16,7 +16,7 @@ from services.runtime.ids import new_id
 from siyu.loyalty.v1 import points_pb2
 from tests.bench.installation import CURRENCY, Installation
 from tests.bench.rounds import Result, compare, rate, watched
-from tests.bench.wire import CallFailedError, Metadata, Send, connected
+from tests.bench.wire import Metadata, Send, connected
 
 CALLERS = 256
 # as tills have: the kernel spreads them over the processes of the api
@@ -196,7 +196,7 @@ async def accrual_duplicates(here: Installation) -> Result:
 
     async def ours() -> float:
         fresh = _ready(_accruals(here.members), READY_CALLS)
-        async with _sends(here, "Accrue") as send:
+        async with _sends(here, "Accrue", connect=_by_grpc) as send:
 
             async def call(_number: int) -> object:
                 repeats = sent and chance.random() < DUPLICATE_SHARE
@@ -207,7 +207,9 @@ async def accrual_duplicates(here: Installation) -> Result:
 
             return await rate(call, callers=CALLERS, duration_s=DURATION_S, drained=here.drained)
 
-    return await compare("accrual_duplicates", target=0.75, ours=ours, peer=lambda: _unary_rate(here, here.members))
+    return await compare(
+        "accrual_duplicates", target=0.75, ours=ours, peer=lambda: _unary_rate(here, here.members, connect=_by_grpc)
+    )
 
 
 async def accrual_redeems(here: Installation) -> Result:
@@ -228,8 +230,8 @@ async def accrual_redeems(here: Installation) -> Result:
     async def ours() -> float:
         accrual, held = _ready(_accruals(few), READY_CALLS), _ready(hold, READY_CALLS)
         async with (
-            _sends(here, "Accrue") as accrue,
-            _sends(here, "HoldPoints") as redeem,
+            _sends(here, "Accrue", connect=_by_grpc) as accrue,
+            _sends(here, "HoldPoints", connect=_by_grpc) as redeem,
         ):
 
             async def call(_number: int) -> object:
@@ -237,14 +239,16 @@ async def accrual_redeems(here: Installation) -> Result:
                     return points_pb2.AccrueResponse.FromString(await accrue(accrual()))
                 try:
                     return points_pb2.HoldPointsResponse.FromString(await redeem(held()))
-                except CallFailedError as error:
-                    if b"INSUFFICIENT_POINTS" not in error.details:
+                except grpc.aio.AioRpcError as error:
+                    if "INSUFFICIENT_POINTS" not in str(error.trailing_metadata()):
                         raise
                     return None
 
             return await rate(call, callers=CALLERS, duration_s=DURATION_S, drained=here.drained)
 
-    return await compare("accrual_redeems", target=0.75, ours=ours, peer=lambda: _unary_rate(here, few))
+    return await compare(
+        "accrual_redeems", target=0.75, ours=ours, peer=lambda: _unary_rate(here, few, connect=_by_grpc)
+    )
 
 
 async def balance_vs_echo(here: Installation) -> Result:

@@ -1,6 +1,7 @@
 """The ledger's batch functions: one statement, one transaction, one verdict an item."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -55,15 +56,33 @@ _REFUSE = """
 _CLASS = "SELECT class_for($1::uuid, $2, $3, $4, $5)"
 
 
+@dataclass(slots=True)
+class Repeating:
+    """Which tenants repeat requests at this moment: a batch of theirs is looked up first, and not posted in vain."""
+
+    _tenants: set[str] = field(default_factory=set)
+
+    def expects(self, tenant_id: str) -> bool:
+        """Whether the tenant's batch before this one had requests that were answered before."""
+        return tenant_id in self._tenants
+
+    def saw(self, tenant_id: str, *, repeated: bool) -> None:
+        """What a batch turned out to have."""
+        if repeated:
+            self._tenants.add(tenant_id)
+        else:
+            self._tenants.discard(tenant_id)
+
+
 async def accrue(
-    lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int
+    lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int, repeating: Repeating | None = None
 ) -> list[Accrued | DomainError]:
     """Posts the grants in one transaction, or a few where members repeat, each told by one event a partition.
 
     A request id that came before gets its first verdict, or REQUEST_ID_REUSED. What no balance can hold is refused if
     it comes alone; else all fails, to be run again in halves."""
     try:
-        return await _accrue_all(lane, tenant_id, grants, partitions=partitions)
+        return await _accrue_all(lane, tenant_id, grants, partitions, repeating or Repeating())
     except Exception as error:
         if len(grants) == 1 and sqlstate_of(error) == _OVERFLOW:
             return [BalanceTooLarge()]
@@ -71,7 +90,7 @@ async def accrue(
 
 
 async def _accrue_all(
-    lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int
+    lane: Lane, tenant_id: str, grants: Sequence[Grant], partitions: int, repeating: Repeating
 ) -> list[Accrued | DomainError]:
     places: dict[str, int] = {}
     repeated: list[int] = []
@@ -79,19 +98,19 @@ async def _accrue_all(
         if places.setdefault(grant.asked.member_id, i) != i:
             repeated.append(i)
     if len(repeated) > len(grants) // FEW_REPEATED:
-        return await _accrue(lane, tenant_id, grants, partitions=partitions, is_distinct=False)
+        return await _accrue(lane, tenant_id, grants, partitions, repeating, is_distinct=False)
     # the first of each member go the short way, sorted here, since accounts are locked in one order; the others follow
     order = [places[member_id] for member_id in sorted(places)]
-    firsts = await _accrue(lane, tenant_id, [grants[i] for i in order], partitions=partitions, is_distinct=True)
+    firsts = await _accrue(lane, tenant_id, [grants[i] for i in order], partitions, repeating, is_distinct=True)
     verdicts = dict(zip(order, firsts, strict=True))
     if repeated:
-        later = await _accrue_all(lane, tenant_id, [grants[i] for i in repeated], partitions=partitions)
+        later = await _accrue_all(lane, tenant_id, [grants[i] for i in repeated], partitions, repeating)
         verdicts.update(zip(repeated, later, strict=True))
     return [verdicts[i] for i in range(len(grants))]
 
 
 async def _accrue(
-    lane: Lane, tenant_id: str, grants: Sequence[Grant], *, partitions: int, is_distinct: bool
+    lane: Lane, tenant_id: str, grants: Sequence[Grant], partitions: int, repeating: Repeating, *, is_distinct: bool
 ) -> list[Accrued | DomainError]:
     asked = [grant.asked for grant in grants]
     request_ids = [ask.request_id for ask in asked]
@@ -100,6 +119,7 @@ async def _accrue(
     places = [terms.setdefault(grant.terms, len(terms) + 1) for grant in grants]
     occurred = [ask.occurred_at for ask in asked]
     points = [ask.points for ask in asked]
+    firsts = _repeats(grants, request_ids)
     parameters = (
         tenant_id,
         max(grant.now for grant in grants),
@@ -107,7 +127,7 @@ async def _accrue(
         *map(list, zip(*terms, strict=True)),
         _numbers(places),
         # an array of nothing but the usual is not sent: each costs a grant 1 µs
-        _repeats(grants, request_ids),
+        firsts,
         # request ids have no spaces: the driver takes a text for a third of what an array of texts takes it
         " ".join(request_ids),
         [ask.fingerprint for ask in asked],
@@ -119,10 +139,14 @@ async def _accrue(
         [new_id() for _ in range(partitions)],
         _joined(grants, partitions=partitions),
     )
-    row = await _run(lane, _ACCRUE, *parameters, None, None)
+    if firsts is None and not repeating.expects(tenant_id):
+        row = await _run(lane, _ACCRUE, *parameters, None, None)
+    else:
+        row = [True]
     if row[0]:
         own = ([grant.partition for grant in grants], [grant.event_part for grant in grants])
         row = await _run(lane, _ACCRUE, *parameters, *own)
+        repeating.saw(tenant_id, repeated=row[2] is not None)
     _again, was_reused, entry_ids, before, available, repaid = row
     if before is not None:
         available = [left + granted for left, granted in zip(before, points, strict=True)]

@@ -1,6 +1,6 @@
 """Granting, holding, spending and reading points: concurrent calls share transactions, each gets its own verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -67,11 +67,12 @@ def batchers(
     async def resolve(lane: Lane, tenant_id: str, asked: Sequence[ResolveAsked]) -> list[Hold | DomainError]:
         return await ledger.resolve(lane, tenant_id, asked, machine_now=clock.now())
 
+    posting = partial(ledger.accrue, partitions=partitions, repeating=ledger.Repeating())
     return Lanes(
-        accruals=Batcher(writing, partial(ledger.accrue, partitions=partitions), name="accrue"),
+        accruals=Batcher(writing, posting, name="accrue"),
         bundles=Batcher(
             bundling,
-            partial(_accrue_bundles, partitions=partitions),
+            partial(_accrue_bundles, posting),
             name="accrue-bundles",
             max_batch=BUNDLES,
             max_queue=256,
@@ -83,10 +84,13 @@ def batchers(
 
 
 async def _accrue_bundles(
-    lane: Lane, tenant_id: str, bundles: Sequence[Bundle], *, partitions: int
+    post: Callable[[Lane, str, Sequence[Grant]], Awaitable[Verdicts]],
+    lane: Lane,
+    tenant_id: str,
+    bundles: Sequence[Bundle],
 ) -> list[Verdicts | DomainError]:
     grants = [grant for bundle in bundles for grant in bundle]
-    verdicts = await ledger.accrue(lane, tenant_id, grants, partitions=partitions)
+    verdicts = await post(lane, tenant_id, grants)
     replies: list[Verdicts | DomainError] = []
     start = 0
     for bundle in bundles:

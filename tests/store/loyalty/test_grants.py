@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -334,3 +335,40 @@ async def test_batches_that_overlap_wait_for_each_other(house: House) -> None:
     assert await house.audit() == {}
     for lane in lanes:
         await lane.close()
+
+
+@dataclass
+class _Counting:
+    """A lane that counts its statements."""
+
+    lane: Lane
+    statements: int = 0
+
+    async def fetch(self, statement: str, *parameters: Any) -> Any:
+        self.statements += 1
+        return await self.lane.fetch(statement, *parameters)
+
+
+async def test_a_tenant_that_repeats_requests_is_looked_up_first_until_it_stops(house: House) -> None:
+    """What is posted at once and undone, since some of it was answered before, is paid for twice."""
+    known = [grant(new_id(), 1) for _ in range(3)]
+    repeating = ledger.Repeating()
+    lane = _Counting(await house.database.lane())
+    terms = await house.points.book.terms(house.call(), known[0])
+
+    async def statements_of(*asked: GrantAsked) -> int:
+        before = lane.statements
+        grants = [Grant(ask, terms, new_id(), 0, b"", house.now, "") for ask in asked]
+        verdicts = await ledger.accrue(cast("Lane", lane), house.tenant_id, grants, partitions=1, repeating=repeating)
+        assert all(isinstance(verdict, Accrued) for verdict in verdicts)
+        return lane.statements - before
+
+    assert await statements_of(*known) == 1
+    assert await statements_of(*known, grant(new_id(), 1)) == 2, "posted at once, and again"
+    assert await statements_of(*known, grant(new_id(), 1)) == 1, "looked up first"
+    assert await statements_of(grant(new_id(), 1), grant(new_id(), 1)) == 1, "looked up in vain"
+    assert not repeating.expects(house.tenant_id)
+    twice = grant(new_id(), 1)
+    assert await statements_of(twice, twice) == 1, "that it repeats is seen before it is sent"
+    assert await house.audit() == {}
+    await lane.lane.close()
