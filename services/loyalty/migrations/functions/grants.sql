@@ -117,14 +117,16 @@ END $$;
 -- What many items share comes once, as terms (`t_...`), and each item says which are its own (`p_terms`). What is granted
 -- is told by one event a partition: protobuf's repeated fields are joined by joining their bytes, and `p_events` has an
 -- event id for each partition. Nearly always all items are new: the caller sends each partition's grants joined
--- (`p_told`), and only if some are not, and `again` says so, each item's own (`p_partitions`, `p_payloads`).
--- `p_distinct`: no two items are of one member, and they are sorted by member. `p_first` null: all items are; an item that
--- `p_occurred` has no time for happens now. Returns arrays in the order of the items: what is `available` after each or
+-- (`p_told`), and only if some are not, as `again` says or is to be expected, each item's own (`p_partitions`,
+-- `p_payloads`).
+-- `p_distinct`: no two items are of one member, and they are sorted by member. `p_first` null: all items are; an item
+-- that `p_occurred` has no time for happens now. Returns arrays in the order of the items: what is `available` after each or
 -- was `before` it; no ids and no `repaid` where all are new and nothing was owed.
 --
--- `p_distinct`: all is written at once, and those whose accounts are not plain (due or owing) after the others; all of it
--- is undone if a request turns out to be known or a member to be merged. Else, and then, what was answered is looked up
--- first. If all accounts are plain, window functions number an account's several items; else they go by `enter` and `post_points`.
+-- `p_distinct` without payloads: all is written at once, and those whose accounts are not plain (due or owing) after
+-- the others; all of it is undone if a request turns out to be known or a member to be merged. Else, and then, what was
+-- answered is looked up first. If all accounts are plain, window functions number an account's several items; else they
+-- go by `enter` and `post_points`.
 CREATE OR REPLACE FUNCTION accrue(
     p_tenant uuid, p_now timestamptz, p_trace text, t_clients text[], t_currencies text[], t_classes integer[],
     t_expires timestamptz[], t_reasons text[], t_stores text[], t_channels text[],
