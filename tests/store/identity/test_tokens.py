@@ -65,8 +65,8 @@ async def test_services_act_in_the_tenant_they_name_and_the_operator_makes_tenan
 async def test_a_guesser_is_slowed_down_and_others_are_not(identity: Identity, brand: Brand) -> None:
     secret = identity.keys.secret_of(brand.tenant_id, brand.admin_id)
     guesser, owner = (
-        replace(identity.operator(), peer="ipv4:10.0.0.1"),
-        replace(identity.operator(), peer="ipv4:10.0.0.2"),
+        identity.operator()._replace(peer="ipv4:10.0.0.1"),
+        identity.operator()._replace(peer="ipv4:10.0.0.2"),
     )
     wrong = client_pb2.IssueTokenRequest(client_id=brand.admin_id, client_secret="wrong")
     right = client_pb2.IssueTokenRequest(client_id=brand.admin_id, client_secret=secret)
