@@ -1,6 +1,6 @@
 """Orders as they were accrued, and what posting and refunding them does to the ledger. All of it set by set."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -132,8 +132,8 @@ async def known(connection: Connection, tenant_id: str, order_ids: Sequence[str]
     return {row["order_id"] for row in await raw(connection).fetch(_KNOWN, tenant_id, order_ids)}
 
 
-async def lock(connection: Connection, tenant_id: str, order_ids: Sequence[str]) -> dict[str, AccruedOrder]:
-    """The accrued orders by id, locked."""
+async def lock(connection: Connection, tenant_id: str, order_ids: Collection[str]) -> dict[str, AccruedOrder]:
+    """The accrued orders by id, locked. Their accounts are entered: who waits for an account has no order."""
     rows = await raw(connection).fetch(_LOCK_ORDERS, tenant_id, sorted(set(order_ids)))
     return {row["order_id"]: _order(row) for row in rows}
 

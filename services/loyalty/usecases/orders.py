@@ -255,9 +255,10 @@ class OrderPosting:
         )
 
     async def _refund(self, connection: Connection, call: Call, book: _Book, told: Sequence[Refund]) -> None:
-        held = await orders.lock(connection, call.tenant_id, [refund.order_id for refund in told])
-        known = [_account(refund) for refund in told if refund.order_id in held]
-        entered, _ = await orders.enter(connection, call.tenant_id, call.now, known)
+        known = await orders.known(connection, call.tenant_id, [refund.order_id for refund in told])
+        accounts = [_account(refund) for refund in told if refund.order_id in known]
+        entered, _ = await orders.enter(connection, call.tenant_id, call.now, accounts)
+        held = await orders.lock(connection, call.tenant_id, known)
         told = [replace(refund, member_id=entered.get(_account(refund), refund.member_id)) for refund in told]
         inverses: list[tuple[Inverse, Refund]] = []
         days: dict[Day, Counters] = defaultdict(Counters)

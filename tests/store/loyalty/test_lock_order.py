@@ -16,6 +16,7 @@ from services.runtime.ids import new_id
 from tests.store.loyalty.conftest import CURRENCY, House, grant
 
 LOCK = "SELECT FROM accounts WHERE tenant_id = $1::uuid AND member_id = $2::uuid FOR UPDATE"
+LOCK_ORDER = "SELECT FROM orders WHERE tenant_id = $1::uuid AND order_id = $2::uuid FOR UPDATE NOWAIT"
 # or wait for who has it or makes it
 MAKE = """
     INSERT INTO accounts AS a (tenant_id, member_id, point_currency) VALUES ($1::uuid, $2::uuid, $3)
@@ -138,4 +139,24 @@ async def test_the_sweeper_ends_holds_in_one_order(house: House) -> None:
     house.clock.advance(timedelta(minutes=15))
     await whoever_waits_for_the_first_has_no_other(house, members, lambda _lane: house.sweeper.sweep())
     assert [await house.balance(member) for member in members] == [(100, 0, 0, 0)] * 2
+    assert await house.audit() == {}
+
+
+async def test_an_order_is_locked_behind_its_account(house: House) -> None:
+    """A batch that has the account comes to the order later: a refund that had the order first would deadlock it."""
+    member = new_id()
+    order = await house.pay(member, 10_000)
+
+    async def work(connection: Connection) -> asyncio.Future[Any]:
+        await raw(connection).execute(LOCK, house.tenant_id, member)
+        refunded = asyncio.ensure_future(house.refund(order, ("0", 1, 0)))
+        await house.somebody_waits()
+        try:
+            await raw(connection).execute(LOCK_ORDER, house.tenant_id, order.order_id)
+        except asyncpg.LockNotAvailableError:
+            pytest.fail("the order is locked while its account is waited for")
+        return refunded
+
+    await (await house.database.run(house.tenant_id, work))
+    assert await house.balance(member) == (0, 0, 0, 0)
     assert await house.audit() == {}
