@@ -109,7 +109,7 @@ class InsufficientPoints(Refused):
 
 
 class BalanceTooLarge(Invalid):
-    """More is granted than the member's points can still grow by: they are counted in 64 bits."""
+    """A grant or a merge brings more than the member's points can still grow by: they are counted in 64 bits."""
 
     reason = "BALANCE_TOO_LARGE"
 

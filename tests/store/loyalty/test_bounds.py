@@ -9,7 +9,7 @@ import pytest
 
 from services.loyalty.consumer import AccrualQueue
 from services.loyalty.domain.accrual import MAX_COLLECTED_POINTS, MAX_EARNED_POINTS, Line
-from services.loyalty.domain.points import Accrued
+from services.loyalty.domain.points import Accrued, BalanceTooLarge
 from services.loyalty.domain.programme import EarnRule
 from services.loyalty.domain.requests import QuoteAsked
 from services.loyalty.servicer.points import PointsServicer
@@ -18,7 +18,7 @@ from services.runtime import pages
 from services.runtime.call import Call
 from services.runtime.database import Connection, raw
 from services.runtime.errors import Invalid
-from services.runtime.events import Event
+from services.runtime.events import Event, reason_of
 from services.runtime.ids import new_id
 from siyu.commerce.v1 import events_pb2
 from siyu.loyalty.v1 import points_pb2, programme_pb2
@@ -129,6 +129,22 @@ async def test_a_grant_that_no_balance_can_hold_is_refused_and_fails_no_neighbou
         assert [said for said in told if not isinstance(said, Accrued)] == [refused]
     assert [(await house.balance(member))[0] for member in others] == [10 * repeats] * 5
     assert (await house.balance(rich))[0] == 9 * 10**18 + 10 * (repeats - 1)
+    assert await house.audit() == {}
+
+
+async def test_a_merge_that_no_balance_can_hold_says_so_and_is_made_when_one_can(house: House) -> None:
+    """It waits on its tenant's shelf by its reason: nothing is lost, and nothing is cut that somebody has."""
+    survivor, alias = sorted([new_id(), new_id()])
+    for member in (survivor, alias):
+        await house.grant(member, 5 * 10**18)
+    with pytest.raises(BalanceTooLarge) as refused:
+        await house.merge(survivor, alias)
+    assert reason_of(refused.value) == "BALANCE_TOO_LARGE"
+    assert [(await house.balance(member))[0] for member in (survivor, alias)] == [5 * 10**18] * 2
+    await house.hold(survivor, 10**18, "sale")
+    await house.resolve("sale")
+    await house.merge(survivor, alias)
+    assert (await house.balance(survivor))[0] == 9 * 10**18
     assert await house.audit() == {}
 
 
