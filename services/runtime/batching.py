@@ -5,7 +5,7 @@ are large, a free lane also waits a few milliseconds for as long as they keep co
 its transaction's, so that under load fewer and larger batches answer everybody sooner. Who calls alone never waits.
 
 A batch is of one tenant, tenants take turns, and each caller gets its own verdict. A batch that fails is halved until
-the bad item stands alone, so that it fails nobody else.
+each bad item stands alone, so that it fails nobody else.
 """
 
 import asyncio
@@ -33,8 +33,9 @@ MAX_QUEUE = 8192
 OVERFLOW = 2
 MAX_ATTEMPTS = 6
 BACKOFF_S = 0.02
-# one bad item of 512 takes 18 runs to find; an outage that looks like bad items must not take 1,023
-MAX_RUNS = 96
+# So long a failed batch is halved without an answer to anybody. Bad items fail fast, however many they are, and an item
+# too large is even answered when it stands alone; an outage that looks like them must not hold the lane for 1,023 runs.
+PATIENCE_S = 1.0
 RETRY_AFTER_S = 0.5
 # company: the last batch was at least so large
 COMPANY = 2
@@ -59,10 +60,20 @@ class _Waiting(Generic[I, V]):
 
 
 @dataclass(slots=True)
-class _Runs:
-    """How often one batch may still be run."""
+class _Halving:
+    """Until when the parts of a batch that failed are run; each that is answered puts it off."""
 
-    left: int
+    patience_s: float
+    until: float | None = None
+
+    def goes_on(self) -> None:
+        """It has just begun, or somebody was answered."""
+        self.until = time.monotonic() + self.patience_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody was answered for too long."""
+        return self.until is not None and time.monotonic() > self.until
 
 
 class Batcher(Generic[L, I, V]):
@@ -80,6 +91,7 @@ class Batcher(Generic[L, I, V]):
         name: str = "batch",
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
+        patience_s: float = PATIENCE_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Starts nothing; the first item starts the lanes."""
@@ -90,6 +102,7 @@ class Batcher(Generic[L, I, V]):
         self._max_batch = max_batch
         self._enough = min(ENOUGH, max_batch)
         self._max_queue = max_queue
+        self._patience_s = patience_s
         self._sleep = sleep
         self._queues: OrderedDict[str, deque[_Waiting[I, V]]] = OrderedDict()
         self._queued = 0
@@ -165,7 +178,7 @@ class Batcher(Generic[L, I, V]):
                 self._items.observe(len(batch))
                 if self._queued:
                     self._wake_one()
-                await self._run(lane, tenant_id, batch, _Runs(MAX_RUNS))
+                await self._run(lane, tenant_id, batch, _Halving(self._patience_s))
             elif self._closing:
                 return
             else:
@@ -203,15 +216,16 @@ class Batcher(Generic[L, I, V]):
                 return tenant_id, batch
         return None
 
-    async def _run(self, lane: L, tenant_id: str, batch: list[_Waiting[I, V]], runs: _Runs) -> None:
+    async def _run(self, lane: L, tenant_id: str, batch: list[_Waiting[I, V]], halving: _Halving) -> None:
         try:
-            verdicts = await self._attempt(lane, tenant_id, batch, runs)
+            verdicts = await self._attempt(lane, tenant_id, batch, halving)
         except (Unavailable, TimedOut, Conflict) as refusal:
             _refuse(batch, refusal)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the item that causes it
-            await self._halve(lane, tenant_id, batch, runs, error)
+            await self._halve(lane, tenant_id, batch, halving, error)
         else:
             assert len(verdicts) == len(batch), f"{len(verdicts)} verdicts for {len(batch)} items"
+            halving.goes_on()
             for waiting, verdict in zip(batch, verdicts, strict=True):
                 if waiting.verdict.done():
                     continue
@@ -221,34 +235,37 @@ class Batcher(Generic[L, I, V]):
                     waiting.verdict.set_result(verdict)
 
     async def _attempt(
-        self, lane: L, tenant_id: str, batch: list[_Waiting[I, V]], runs: _Runs
+        self, lane: L, tenant_id: str, batch: list[_Waiting[I, V]], halving: _Halving
     ) -> Sequence[V | DomainError]:
         """Runs the batch, again while the database is away or another lane wins the race, a bounded number of times."""
         attempt = 1
         while True:
-            runs.left -= 1
             try:
                 with telemetry.together(f"{self._name} batch", (waiting.caller for waiting in batch)):
                     return await self._run_batch(lane, tenant_id, [waiting.item for waiting in batch])
             except (Unavailable, Conflict):
                 now = time.monotonic()
-                if attempt == MAX_ATTEMPTS or runs.left <= 0 or all(_is_over(waiting, now) for waiting in batch):
+                if attempt == MAX_ATTEMPTS or halving.is_over or all(_is_over(waiting, now) for waiting in batch):
                     raise
                 await asyncio.sleep(BACKOFF_S * 2.0**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 attempt += 1
 
-    async def _halve(self, lane: L, tenant_id: str, batch: list[_Waiting[I, V]], runs: _Runs, error: Exception) -> None:
+    async def _halve(
+        self, lane: L, tenant_id: str, batch: list[_Waiting[I, V]], halving: _Halving, error: Exception
+    ) -> None:
         if len(batch) == 1:
             _log.warning("an item failed alone", batcher=self._name, error=type(error).__name__)
             _refuse(batch, error)
             return
-        if runs.left <= 0:
+        if halving.until is None:
+            halving.goes_on()
+        if halving.is_over:
             _log.error("a batch fails whatever is taken out", batcher=self._name, items=len(batch), exc_info=error)
             _refuse(batch, Unavailable("the batch failed; try again", reason="BATCH_FAILED"))
             return
         middle = len(batch) // 2
-        await self._run(lane, tenant_id, batch[:middle], runs)
-        await self._run(lane, tenant_id, batch[middle:], runs)
+        await self._run(lane, tenant_id, batch[:middle], halving)
+        await self._run(lane, tenant_id, batch[middle:], halving)
 
 
 def _is_over(waiting: _Waiting[I, V], now: float) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.runtime.batching import COMPANY, ENOUGH, MAX_RUNS, Batcher
+from services.runtime.batching import COMPANY, ENOUGH, Batcher
 from services.runtime.call import deadline_in
 from services.runtime.errors import Conflict, DomainError, Exhausted, Refused, TimedOut, Unavailable
 
@@ -16,6 +16,8 @@ class Ledger:
     def __init__(self) -> None:
         self.batches: list[tuple[str, tuple[int, ...]]] = []
         self.poison: set[int] = set()
+        self.too_large: set[int] = set()
+        self.run_s = 0.0
         self.outages = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -23,12 +25,16 @@ class Ledger:
     async def run(self, _lane: str, tenant_id: str, items: Sequence[int]) -> list[int | DomainError]:
         self.batches.append((tenant_id, tuple(items)))
         await self.gate.wait()
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.run_s)
         if self.outages:
             self.outages -= 1
             raise Unavailable("the database is away")
         if self.poison & set(items):
             raise ValueError("a bad item")
+        if self.too_large & set(items):
+            if len(items) > 1:
+                raise OverflowError("one of them is too large")
+            return [Refused("too large", reason="TOO_LARGE")]
         return [Refused("negative", reason="NEGATIVE") if item < 0 else item * 2 for item in items]
 
 
@@ -84,13 +90,37 @@ async def test_a_bad_item_fails_alone(poison: set[int]) -> None:
     await batcher.close()
 
 
-async def test_a_batch_that_always_fails_is_not_halved_for_ever() -> None:
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(set(range(96)), id="neighbours"),
+        pytest.param(set(range(0, 480, 5)), id="one in five"),
+        pytest.param(set(range(511)), id="all but one"),
+    ],
+)
+async def test_many_bad_items_fail_alone_as_well(bad: set[int]) -> None:
+    ledger = Ledger()
+    ledger.poison = {number for number in bad if number % 2}
+    ledger.too_large = bad - ledger.poison
+    batcher = Batcher(["lane"], ledger.run)
+    for number, verdict in enumerate(await outcomes(batcher, range(512))):
+        if number in ledger.poison:
+            assert isinstance(verdict, ValueError)
+        elif number in ledger.too_large:
+            assert isinstance(verdict, Refused)
+        else:
+            assert verdict == number * 2
+    await batcher.close()
+
+
+async def test_a_batch_that_fails_slowly_whatever_is_taken_out_is_not_halved_for_ever() -> None:
     ledger = Ledger()
     ledger.poison = set(range(512))
-    batcher = Batcher(["lane"], ledger.run)
+    ledger.run_s = 0.01
+    batcher = Batcher(["lane"], ledger.run, patience_s=0.05)
     verdicts = await outcomes(batcher, range(512))
-    assert len(ledger.batches) <= MAX_RUNS + 20
-    assert all(isinstance(verdict, ValueError | Unavailable) for verdict in verdicts)
+    assert len(ledger.batches) <= 20
+    assert {type(verdict) for verdict in verdicts} <= {ValueError, Unavailable}
     await batcher.close()
 
 
