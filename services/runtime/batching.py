@@ -22,6 +22,7 @@ from prometheus_client import Histogram
 
 from services.runtime import telemetry
 from services.runtime.errors import Conflict, DomainError, Exhausted, TimedOut, Unavailable
+from services.runtime.limits import is_full
 
 L = TypeVar("L")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -29,8 +30,6 @@ V = TypeVar("V")
 
 MAX_BATCH = 512
 MAX_QUEUE = 8192
-# so many times as long gets the queue for tenants who come when others have filled it
-OVERFLOW = 2
 MAX_ATTEMPTS = 6
 BACKOFF_S = 0.02
 # So long a failed batch is halved without an answer to anybody. Bad items fail fast, however many they are, and an item
@@ -151,9 +150,8 @@ class Batcher(Generic[L, I, V]):
         tenants = len(self._queues) + (own == 0)
         # while others wait too, nobody holds more than half of the places
         own_limit = self._max_queue if tenants == 1 else self._max_queue // 2
-        # whoever took all of them while it was alone keeps nobody out who has less than a share of them
-        limit = self._max_queue if own >= self._max_queue // tenants else OVERFLOW * self._max_queue
-        if self._queued >= limit or own >= own_limit:
+        share = self._max_queue // tenants
+        if own >= own_limit or is_full(self._queued, room=self._max_queue, own=own, share=share):
             raise Exhausted(
                 "too many calls wait already", retry_after_s=RETRY_AFTER_S, subject=self._name, reason="QUEUE_FULL"
             )

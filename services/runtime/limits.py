@@ -22,7 +22,7 @@ PROBE_S = 0.05
 INCREASE = 16
 DECREASE = 0.8
 RETRY_AFTER_S = 0.5
-# so many times the limit may be in flight with the calls of tenants who have less than their share
+# with tenants who have less than their share there may be so many times the room
 OVERFLOW = 2
 
 # the share of the limit that each class may fill; NEVER has a hard stop only, far above
@@ -33,6 +33,12 @@ SHARE: Mapping[int, float] = {
     rule_pb2.SHEDDING_WRITE: 1.0,
     rule_pb2.SHEDDING_NEVER: 8.0,
 }
+
+
+def is_full(taken: int, *, room: float, own: int, share: float) -> bool:
+    """Whether a tenant that has `own` of the `taken` places gets no other: past the room, only who has less than its
+    equal share does. So whoever took all of it while it was alone keeps nobody out."""
+    return taken >= (room if own >= share else OVERFLOW * room)
 
 
 @dataclass(slots=True)
@@ -48,7 +54,8 @@ class AdaptiveLimit:
         """Counts a call in; whoever got in leaves. Raises Exhausted (OVERLOADED) when its class has no room left."""
         room = self.limit * SHARE[shedding]
         own = self._own.get(tenant_id, 0)
-        if self.in_flight >= room and (self.in_flight >= OVERFLOW * room or own >= self._share_of(room, tenant_id)):
+        tenants = len(self._own) + (own == 0)
+        if is_full(self.in_flight, room=room, own=own, share=room / tenants):
             self.shed[shedding] = self.shed.get(shedding, 0) + 1
             raise Exhausted(
                 "too much at once; come back in a moment",
@@ -67,11 +74,6 @@ class AdaptiveLimit:
             self._own[tenant_id] = own
         else:
             del self._own[tenant_id]
-
-    def _share_of(self, room: float, tenant_id: str) -> float:
-        """An equal share of the room for each tenant with calls in flight, this one among them; one alone has all."""
-        tenants = len(self._own) + (tenant_id not in self._own)
-        return room / tenants if tenants > 1 else 0
 
     def observe(self, lag_s: float) -> None:
         """Moves the limit by one measurement of the loop's lag."""
