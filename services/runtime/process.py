@@ -191,7 +191,7 @@ async def _context(service: str, settings: Settings, stop: asyncio.Event, closin
     if service in SERVICES:
         await _migrated(database)
     tenants = Tenants(database)
-    server = GrpcServer(settings.listen, TokenVerifier(channels.keys), tenants)
+    server = GrpcServer(settings.listen, TokenVerifier(channels.keys), tenants, process=settings.process)
     return Context(settings, service, stop, channels, server, tenants, {"app": database}, closing)
 
 

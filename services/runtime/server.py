@@ -99,6 +99,7 @@ class GrpcServer:
     clock: Clock = field(default_factory=SystemClock)
     limit: AdaptiveLimit = field(default_factory=AdaptiveLimit)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    process: str = ""
     _mounted: list[Mounted] = field(default_factory=list)
     _health: HealthServicer = field(default_factory=HealthServicer)
     _server: grpc.aio.Server | None = None
@@ -170,7 +171,8 @@ class GrpcServer:
         )
 
     async def _say(self, serving: Any) -> None:
-        for name in ("", *(service.descriptor.full_name for service in self._mounted)):
+        # by its own name too: a neighbour at the same port does not answer for it
+        for name in ("", self.process, *(service.descriptor.full_name for service in self._mounted)):
             await self._health.set(name, serving)
 
 

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     gateway_address: str = Field(default="localhost:50060", validation_alias="SIYU_GATEWAY_ADDRESS")
 
     listen: str = Field(default="[::]:50051", validation_alias="SIYU_LISTEN")
+    # its name among those that listen at the same address: gRPC health answers by it for this process alone
+    process: str = Field(default="", validation_alias="SIYU_PROCESS")
     metrics_port: int = Field(default=0, ge=0, le=65535, validation_alias="SIYU_METRICS_PORT")
     service_secret: str = Field(default="", validation_alias="SIYU_SERVICE_SECRET", repr=False)
     pool_size: int = Field(default=8, ge=1, le=200, validation_alias="SIYU_POOL_SIZE")

@@ -238,6 +238,7 @@ class LocalStack:
                 **self.environment,
                 **self._extra_environment,
                 "SIYU_LISTEN": address,
+                "SIYU_PROCESS": share.name,
                 # One port can't serve the metrics of several processes; in a cluster each has its own address.
                 "SIYU_METRICS_PORT": "0",
                 "SIYU_SERVICE_SECRET": self.client_secret(f"service:{share.service}"),
@@ -245,7 +246,11 @@ class LocalStack:
                 **({"SIYU_ROOT_SECRET": self.secret(ROOT_SECRET)} if share.service == "identity" else {}),
             },
             log=self._log(share.name),
-            is_ready=http_answers(address, "/healthz") if share.service == "gateway" else grpc_serves(address),
+            is_ready=(
+                http_answers(address, "/healthz")
+                if share.service == "gateway"
+                else grpc_serves(address, process=share.name)
+            ),
             address=address,
             ready_within_s=READY_WITHIN_S,
             # Its drain, then its grace for calls in flight.

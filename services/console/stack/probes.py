@@ -10,8 +10,9 @@ from services.console.stack.program import Probe
 PROBE_TIMEOUT_S = 2.0
 
 
-def grpc_serves(address: str) -> Probe:
-    """Ready when the standard gRPC health service says SERVING."""
+def grpc_serves(address: str, *, process: str = "") -> Probe:
+    """Ready when the standard gRPC health service says SERVING; of this process, where several are at the address."""
+    asked = health_pb2.HealthCheckRequest(service=process)
 
     async def probe() -> bool:
         # A fresh channel each time: a kept one would wait out its reconnection delay.
@@ -22,7 +23,7 @@ def grpc_serves(address: str) -> Probe:
                 response_deserializer=health_pb2.HealthCheckResponse.FromString,
             )
             try:
-                reply = await check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S)
+                reply = await check(asked, timeout=PROBE_TIMEOUT_S)
             except grpc.aio.AioRpcError:
                 return False
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
