@@ -22,7 +22,7 @@ from services.runtime.call import Call
 from services.runtime.channels import Channels
 from services.runtime.clock import SystemClock
 from services.runtime.process import Context, Role, Task, running
-from services.runtime.settings import SERVICES
+from services.runtime.settings import SERVICES, from_environment
 from siyu.common.v1 import feed_pb2, feed_pb2_grpc
 from siyu.identity.v1 import client_pb2, client_pb2_grpc
 
@@ -61,7 +61,7 @@ class Serving:
 
 async def start(context: Context) -> Serving:
     """Opens the port and serves."""
-    edge = build(context, EdgeSettings())
+    edge = build(context, from_environment(EdgeSettings))
     host, _, port = context.settings.listen.rpartition(":")
     server = _Server(
         uvicorn.Config(

@@ -12,7 +12,7 @@ from gateway.envoy.bootstrap import bootstrap
 from gateway.envoy.listener import certificate_told
 from gateway.envoy.names import Config
 from gateway.settings import EdgeSettings
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, WrongSettingsError, from_environment
 
 
 def main() -> None:
@@ -20,11 +20,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gateway.envoy", description=__doc__)
     parser.add_argument("--out", type=Path, help="the file to write; without it, standard output")
     chosen = parser.parse_args()
-    edge = EdgeSettings()
+    try:
+        edge, settings = from_environment(EdgeSettings), from_environment(Settings)
+    except WrongSettingsError as wrong:
+        sys.exit(f"siyu: {wrong}")
     if edge.speaks_tls and chosen.out is None:
         parser.error("with TLS there are two files: say where by --out")
     certificate = chosen.out.absolute().with_suffix(".certificate.json") if edge.speaks_tls else None
-    rendered = _as_json(bootstrap(Settings(), edge, certificate=certificate))
+    rendered = _as_json(bootstrap(settings, edge, certificate=certificate))
     if chosen.out is None:
         sys.stdout.buffer.write(rendered)
     else:

@@ -16,11 +16,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.console.stack.local import LocalStack, running_stack
-from services.console.stack.refusals import StackRefused
+from services.console.stack.refusals import StackRefused, WrongSetting
 from services.console.stack.secrets import installation_secret, load_secrets
 from services.console.stack.settings import StackSettings
 from services.console.tenants import known_tenants, replayed_now
-from services.runtime.settings import SERVICES, Settings
+from services.runtime.settings import SERVICES, Settings, WrongSettingsError, from_environment
 from siyu.common.v1 import audit_pb2, audit_pb2_grpc
 from siyu.identity.v1 import client_pb2, client_pb2_grpc, tenant_pb2, tenant_pb2_grpc
 
@@ -235,7 +235,10 @@ async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wa
     directory = settings.state_directory
     environment = running_stack(directory)
     if environment is None:
-        told = Settings()
+        try:
+            told = from_environment(Settings)
+        except WrongSettingsError as wrong:
+            raise WrongSetting(str(wrong)) from None
         addresses = {service: told.address_of(service) for service in SERVICES}
         secret = told.service_secret
         if not secret:

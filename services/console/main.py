@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ from services.console.stack.roles import ROLES, needed
 from services.console.stack.settings import StackSettings
 from services.runtime.migrations import PartitionsChangedError
 from services.runtime.migrations import migrate as migrate_service
-from services.runtime.settings import SERVICES, Settings
+from services.runtime.settings import SERVICES, Settings, WrongSettingsError, from_environment
 from siyu.identity.v1 import tenant_pb2
 
 INTERRUPTED = 130
@@ -55,7 +55,11 @@ def run(
     package = "gateway" if service == "gateway" else f"services.{service}"
     module = importlib.import_module(f"{package}.main")
     process = importlib.import_module("services.runtime.process")
-    sys.exit(process.main(module, chosen, Settings()))
+    try:
+        code = process.main(module, chosen, from_environment(Settings))
+    except WrongSettingsError as wrong:
+        _refuse(str(wrong))
+    sys.exit(code)
 
 
 @app.command()
@@ -64,9 +68,13 @@ def migrate(service: Annotated[str, typer.Argument(help="a service, or all")] = 
     if service not in {*SERVICES, "all"}:
         raise typer.BadParameter(f"no service {service!r}: {', '.join(SERVICES)} or all")
     _require(("DATABASE_URL",), whose="migrate")
+    try:
+        settings = from_environment(Settings)
+    except WrongSettingsError as wrong:
+        _refuse(str(wrong))
     for each in SERVICES if service == "all" else (service,):
         try:
-            asyncio.run(migrate_service(Settings(), each))
+            asyncio.run(migrate_service(settings, each))
         except PartitionsChangedError as changed:
             console.print(f"[red]siyu:[/red] {escape(str(changed))}", soft_wrap=True)
             sys.exit(1)
@@ -163,12 +171,15 @@ def chosen_roles(service: str, *, role: str, queue: str, roles: str) -> tuple[st
 def _require(names: Iterable[str], *, whose: str) -> None:
     """Exits with 2 and a line that names what the environment lacks: a default would be somebody else's server."""
     if missing := [name for name in names if not os.environ.get(name)]:
-        typer.echo(
-            f"siyu: {whose} needs {', '.join(missing)} in its environment; on one machine `siyu stack` sets all that "
-            "each role needs, for a cluster k8s/README.md does",
-            err=True,
+        _refuse(
+            f"{whose} needs {', '.join(missing)} in its environment; on one machine `siyu stack` sets all that "
+            "each role needs, for a cluster k8s/README.md does"
         )
-        sys.exit(WRONG_CALL)
+
+
+def _refuse(why: str) -> NoReturn:
+    typer.echo(f"siyu: {why}", err=True)
+    sys.exit(WRONG_CALL)
 
 
 def _to_completion(work: Callable[[], Coroutine[Any, Any, int]]) -> None:

@@ -35,6 +35,7 @@ from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Started, running
 from services.runtime.relay import Relay
 from services.runtime.server import Mounted
+from services.runtime.settings import from_environment
 from siyu.common.v1 import feed_pb2
 
 SERVICE: Final = "identity"
@@ -71,7 +72,7 @@ class Api:
 
 async def start_api(context: Context) -> Started:
     """Mounts identity's services."""
-    settings = IdentitySettings()  # type: ignore[call-arg]  # from the environment
+    settings = from_environment(IdentitySettings)
     keys = Keys.derive(settings.root_secret)
     resolving = [await context.database().lane() for _ in range(context.settings.batch_lanes)]
     looking_up = [await context.database().lane()]
@@ -124,7 +125,7 @@ async def start_relay(context: Context) -> Started:
 
 async def start_sweeper(context: Context) -> Started:
     """Forgets old refusals, trims the log, and rotates the signing keys."""
-    settings = IdentitySettings()  # type: ignore[call-arg]  # from the environment
+    settings = from_environment(IdentitySettings)
     database = context.database("system")
     signing = SigningKeys(
         database=database, keys=Keys.derive(settings.root_secret), clock=SystemClock(), seconds=time.monotonic

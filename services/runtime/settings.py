@@ -1,10 +1,14 @@
 """Settings from the environment, the same names on a laptop and in a cluster."""
 
-from typing import Literal
+import logging
+from typing import Literal, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound=BaseSettings)
 
 DatabaseRole = Literal["app", "system", "owner"]
 MAX_OPEN_ORDERS = 20
@@ -42,6 +46,14 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     drain_s: float = Field(default=10.0, ge=0, le=600, validation_alias="SIYU_DRAIN_S")
 
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        """Or logging would say so in a traceback."""
+        if level.upper() not in logging.getLevelNamesMapping():
+            raise ValueError("there is no such level; INFO is one")
+        return level
+
     def address_of(self, service: str) -> str:
         """The gRPC address (host:port) of a service by name."""
         assert service in SERVICES, f"no service {service!r}"
@@ -59,6 +71,28 @@ class Settings(BaseSettings):
         secret = f":{quote(self.role_password, safe='')}" if self.role_password else ""
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(scheme="postgresql", netloc=f"{user}{secret}@{host}"))
+
+
+class WrongSettingsError(Exception):
+    """The environment has values that can't be; the message is a line that names each variable."""
+
+
+def from_environment(kind: type[S]) -> S:
+    """The settings as the environment has them. Raises WrongSettingsError; what is secret is not told."""
+    try:
+        return kind()
+    except ValidationError as wrong:
+        raise WrongSettingsError("; ".join(_told(kind, each) for each in wrong.errors())) from None
+
+
+def _told(kind: type[BaseSettings], error: ErrorDetails) -> str:
+    why = error["msg"].removeprefix("Value error, ")
+    name = ".".join(map(str, error["loc"]))
+    # a rule over several settings names them itself
+    if not name:
+        return why
+    shown = any(field.validation_alias == name and field.repr for field in kind.model_fields.values())
+    return f"{name}={error['input']}: {why}" if shown and error["type"] != "missing" else f"{name}: {why}"
 
 
 def role_name(service: str, role: DatabaseRole) -> str:

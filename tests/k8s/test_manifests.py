@@ -129,7 +129,7 @@ def test_the_root_secret_is_where_the_code_reads_it_and_nowhere_else(overlay: Pa
     reading = [
         arguments_of("identity", role.name)
         for role in identity.ROLES
-        if "IdentitySettings()" in inspect.getsource(role.start)
+        if "IdentitySettings)" in inspect.getsource(role.start)
     ]
     assert len(reading) < len(identity.ROLES), "least privilege"
     given = [

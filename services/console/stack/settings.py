@@ -4,12 +4,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.console.stack import ports
 from services.console.stack.refusals import WrongSetting
 from services.console.stack.roles import Split
+from services.runtime.settings import WrongSettingsError, from_environment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DEFAULT_SPLIT: Split = "service"
@@ -31,7 +32,7 @@ class StackSettings(BaseSettings):
     # two are enough for one machine: a consumer's transaction then takes several events instead of one
     log_partitions: int = Field(default=2, ge=1, le=256, validation_alias="SIYU_LOG_PARTITIONS")
     shared_buffers_mb: int = Field(default=512, ge=16, validation_alias="SIYU_POSTGRES_SHARED_BUFFERS_MB")
-    drain_s: float = Field(default=0.5, ge=0, validation_alias="SIYU_DRAIN_S")
+    drain_s: float = Field(default=0.5, ge=0, le=600, validation_alias="SIYU_DRAIN_S")
 
     edge_port: int = Field(default=8080, ge=1, le=65535, validation_alias="SIYU_EDGE_PORT")
     envoy_admin_port: int = Field(default=8081, ge=1, le=65535, validation_alias="SIYU_ENVOY_ADMIN_PORT")
@@ -59,14 +60,13 @@ class StackSettings(BaseSettings):
     def from_environment(cls) -> "StackSettings":
         """What the environment says. Raises WrongSetting with a line that names each variable that can't be."""
         try:
-            settings = cls()
-        except ValidationError as wrong:
-            said = [f"{'.'.join(map(str, each['loc']))}={each['input']}: {each['msg']}" for each in wrong.errors()]
-            raise WrongSetting("; ".join(said)) from None
-        settings._require_different_ports()
+            settings = from_environment(cls)
+        except WrongSettingsError as wrong:
+            raise WrongSetting(str(wrong)) from None
+        settings.require_different_ports()
         return settings
 
-    def _require_different_ports(self) -> None:
+    def require_different_ports(self) -> None:
         """Raises WrongSetting that names the settings with the same port: each would find it free at the start."""
         by_port: dict[int, list[str]] = defaultdict(list)
         for setting, port in self.ports().items():

@@ -14,7 +14,7 @@ from services.console.stack import ports
 from services.identity.domain.credentials import Keys
 from services.identity.main import ROLES, SERVICE, IdentitySettings
 from services.runtime.ids import new_id
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, WrongSettingsError, from_environment
 from siyu.common.v1 import audit_pb2, audit_pb2_grpc, feed_pb2, feed_pb2_grpc
 from siyu.identity.v1 import client_pb2, client_pb2_grpc, member_pb2, member_pb2_grpc, tenant_pb2, tenant_pb2_grpc
 from tests.store.identity.conftest import ROOT_SECRET, card, sign_up
@@ -99,5 +99,5 @@ async def test_from_the_operators_secret_to_a_resolved_member(channel: grpc.aio.
 
 def test_a_root_secret_that_is_none_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIYU_ROOT_SECRET", "short")
-    with pytest.raises(ValueError, match="SIYU_ROOT_SECRET"):
-        IdentitySettings()
+    with pytest.raises(WrongSettingsError, match=r"^SIYU_ROOT_SECRET: [^\n]*at least 32 characters$"):
+        from_environment(IdentitySettings)

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from services.console import bringup, main
 from services.console.stack.settings import REPOSITORY
+from services.identity.main import IdentitySettings
+from services.runtime.settings import Settings, WrongSettingsError, from_environment
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,46 @@ def test_what_the_environment_lacks_is_told_in_a_line(monkeypatch, words, enviro
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(told)
     assert result.stderr.count("\n") == 1
+
+
+NUMBERS = sorted(
+    str(field.validation_alias) for field in Settings.model_fields.values() if field.annotation in {int, float}
+)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["-1", "1e30", "nan", "many", ""])
+def test_a_number_that_cannot_be_is_told_in_a_line(monkeypatch, name, value) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(WrongSettingsError) as told:
+        from_environment(Settings)
+    assert str(told.value).startswith(f"{name}={value}: Input should be ")
+    assert "\n" not in str(told.value)
+
+
+def test_a_secret_that_cannot_be_is_not_told(monkeypatch) -> None:
+    monkeypatch.setenv("SIYU_ROOT_SECRET", "s3cret")
+    with pytest.raises(WrongSettingsError, match=r"^SIYU_ROOT_SECRET: ") as told:
+        from_environment(IdentitySettings)
+    assert "s3cret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value", "told"),
+    [
+        pytest.param("run loyalty api", "SIYU_POOL_SIZE", "0", "Input should be greater than or equal to 1", id="0"),
+        pytest.param("run loyalty api", "SIYU_LOG_LEVEL", "loud", "there is no such level; INFO is one", id="level"),
+        pytest.param(
+            "migrate", "SIYU_LOG_PARTITIONS", "257", "Input should be less than or equal to 256", id="the migrations"
+        ),
+    ],
+)
+def test_what_the_environment_has_wrong_is_told_in_a_line(monkeypatch, words, name, value, told) -> None:
+    for needed in ("DATABASE_URL", "REDIS_URL", "SIYU_SERVICE_SECRET"):
+        monkeypatch.setenv(needed, "nowhere")
+    result = CliRunner().invoke(main.app, words.split(), env={name: value})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"siyu: {name}={value}: {told}\n"
 
 
 def test_an_empty_stack_says_where_it_is_and_what_comes_next() -> None:
