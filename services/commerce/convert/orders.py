@@ -37,14 +37,14 @@ def occurred(
     return moment(request.occurred_at) if request.HasField("occurred_at") else None
 
 
-def basket(message: order_pb2.Basket, *, path: str) -> Basket:
-    """What is sold, to whom, where; `path` is where the request has it."""
+def basket(message: order_pb2.Basket, *, sale_path: str = "") -> Basket:
+    """What is sold, to whom, where; `sale_path` is where the request has the sale, if it is not one itself."""
     identifier = None
     if message.HasField("identifier"):
         given = message.identifier
         identifier = Identifier(type=given.type, issuer=given.issuer, value=given.value)
     return Basket(
-        path=path,
+        sale_path=sale_path,
         store_id=StoreId(message.store_id),
         channel=message.channel,
         lines=tuple(
@@ -78,7 +78,7 @@ def payments(messages: Iterable[order_pb2.Payment]) -> tuple[Payment, ...]:
 def placing(request: order_pb2.PlaceOrderRequest) -> Placing:
     """An order to place."""
     return Placing(
-        basket=basket(request.basket, path="basket"),
+        basket=basket(request.basket),
         occurred_at=occurred(request),
         payment_ttl_s=request.payment_ttl_s,
         expected_due_minor=request.expected_due_minor if request.HasField("expected_due_minor") else None,
@@ -91,7 +91,7 @@ def till_sale(message: order_pb2.Sale) -> TillSale:
         till_id=message.till_id,
         sale_number=message.sale_number,
         occurred_at=occurred(message),
-        basket=basket(message.basket, path="sale.basket"),
+        basket=basket(message.basket, sale_path="sale"),
         payments=payments(message.payments),
     )
 

@@ -32,7 +32,7 @@ class OrderServicer:
     async def quote_order(self, request: order_pb2.QuoteOrderRequest, call: Call) -> order_pb2.QuoteOrderResponse:
         """Prices a basket."""
         priced = await placing.quote(
-            self.shop, call, convert.basket(request.basket, path="basket"), occurred_at=convert.occurred(request)
+            self.shop, call, convert.basket(request.basket), occurred_at=convert.occurred(request)
         )
         return convert.quoted(priced)
 

@@ -58,9 +58,9 @@ class BasketLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basket:
-    """What is sold, to whom, where; `path` is where the request has it, such as "sale.basket"."""
+    """What is sold, to whom, where; `sale_path` is where the request has the sale: "sale", or "" where it is one."""
 
-    path: str
+    sale_path: str
     store_id: StoreId
     channel: str
     lines: tuple[BasketLine, ...]
@@ -74,11 +74,11 @@ class Basket:
 
     def field(self, name: str) -> str:
         """One of its fields as a refusal names it: "sale.basket.store_id"."""
-        return f"{self.path}.{name}"
+        return self.beside(f"basket.{name}")
 
     def beside(self, name: str) -> str:
-        """A field that the request has next to it: "sale.occurred_at"."""
-        return f"{self.path.removesuffix('basket')}{name}"
+        """A field that the sale has next to it: "sale.occurred_at"."""
+        return f"{self.sale_path}.{name}" if self.sale_path else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
