@@ -23,6 +23,7 @@ from services.runtime.ids import new_id
 from services.runtime.server import GrpcServer, Mounted
 from services.runtime.settings import Settings
 from siyu.commerce.v1 import order_pb2, order_pb2_grpc
+from siyu.common.v1 import rule_pb2
 from siyu.identity.v1 import client_pb2
 from siyu.loyalty.v1 import points_pb2, points_pb2_grpc
 
@@ -250,7 +251,8 @@ async def test_a_stream_answers_each_request_and_refuses_a_bad_one(served: Simpl
 
 async def test_overload_sheds_reads_before_captures(served: SimpleNamespace) -> None:
     served.server.limit.limit = 64
-    served.server.limit.in_flight = 60
+    for _ in range(60):
+        served.server.limit.enter(rule_pb2.SHEDDING_NEVER, TENANT)
     code, _, info = await refusal(balance(served))
     assert (code, info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     stub = points_pb2_grpc.PointsServiceStub(served.channel)
