@@ -1,9 +1,8 @@
 """proto <-> domain, and events as they are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -11,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.loyalty.domain.accrual import Earned, Line
 from services.loyalty.domain.events import LoyaltyEvent, PointsPosted
+from services.loyalty.domain.grants import Granted, GrantKind, GrantsAsked
 from services.loyalty.domain.orders import PaidOrder, Refund, RefundedUnits
 from services.loyalty.domain.points import Accrued, Balance, Entry, Hold, HoldState, hold_time_to_live
 from services.loyalty.domain.programme import (
@@ -24,13 +24,12 @@ from services.loyalty.domain.programme import (
     TierWindow,
     Version,
 )
-from services.loyalty.domain.requests import GrantAsked, HoldAsked, QuoteAsked, ResolveAsked
+from services.loyalty.domain.requests import HoldAsked, QuoteAsked, ResolveAsked
 from services.loyalty.domain.tiers import Change
 from services.loyalty.usecases.members import MergedMembers, Told
 from services.loyalty.usecases.orders import Fact
 from services.loyalty.usecases.tiers import TierSeen
 from services.runtime.call import Call
-from services.runtime.errors import DomainError
 from services.runtime.events import Event
 from services.runtime.holds import TOMBSTONE_KEPT, check_issued
 from services.runtime.idempotency import fingerprint, fingerprint_of
@@ -40,6 +39,9 @@ from siyu.commerce.v1 import events_pb2 as commerce_pb2
 from siyu.common.v1 import hold_pb2
 from siyu.identity.v1 import events_pb2 as identity_pb2
 from siyu.loyalty.v1 import events_pb2, points_pb2, programme_pb2
+
+# a UUID's field: its tag, its length, and 36 characters; the member's is the first of a grant's body
+_ID_BYTES = 38
 
 _SMALL = tuple(bytes((number,)) for number in range(0x80))
 
@@ -68,44 +70,74 @@ def optional(message: Message, name: str) -> datetime | None:
 # --- points ----------------------------------------------------------------------------------------------------------
 
 
-def grant(request: points_pb2.AccrueRequest) -> GrantAsked:
-    """The grant that is asked for."""
-    request_id = request.request_id
-    # by place, in the order of the fields: names would cost each of a batch 0.4 µs
-    return GrantAsked(
-        request_id,
+def grants(requests: Iterable[points_pb2.AccrueRequest]) -> GrantsAsked:
+    """The grants that are asked for. What is alike but for request and member, as most of a batch is, is read once."""
+    asked = GrantsAsked(request_ids=[], fingerprints=[], member_ids=[], points=[], which=[], kinds=[])
+    kinds: dict[bytes, int] = {}
+    known: dict[bytes, tuple[int, int]] = {}
+    for request in requests:
+        request_id = request.request_id
         # the request id is the first field on the wire, so what follows it is the body: no copy of the message is made
-        fingerprint(request.SerializeToString()[len(request_id) + (2 if len(request_id) < 0x80 else 3) :]),
-        request.member_id.lower(),
-        request.points,
-        request.point_currency,
-        request.expiry_class,
-        request.funder,
-        request.reason,
-        instant(request.occurred_at) if request.HasField("occurred_at") else None,
-        request.store_id,
-        request.channel,
+        body = request.SerializeToString()[len(request_id) + (2 if len(request_id) < 0x80 else 3) :]
+        told = body[_ID_BYTES:]
+        if told not in known:
+            kind = kinds.setdefault(_without_points(told, request.points), len(asked.kinds))
+            if kind == len(asked.kinds):
+                asked.kinds.append(_grant_kind(request))
+            known[told] = request.points, kind
+        points, kind = known[told]
+        asked.request_ids.append(request_id)
+        asked.fingerprints.append(fingerprint(body))
+        asked.member_ids.append(request.member_id.lower())
+        asked.points.append(points)
+        asked.which.append(kind)
+    return asked
+
+
+def _without_points(told: bytes, points: int) -> bytes:
+    """What a grant's body tells after its member, on the wire, without the points: they follow the point currency."""
+    start = 2 + told[1]
+    return told[:start] + told[start + 1 + len(_varint(points)) :]
+
+
+def _grant_kind(request: points_pb2.AccrueRequest) -> GrantKind:
+    return GrantKind(
+        point_currency=request.point_currency,
+        expiry_class=request.expiry_class,
+        funder=request.funder,
+        reason=request.reason,
+        occurred_at=optional(request, "occurred_at"),
+        store_id=request.store_id,
+        channel=request.channel,
     )
 
 
-def granted_part(asked: GrantAsked, entry_id: str) -> bytes:
-    """One grant of a PointsGranted; the parts of several, joined, are one message with all of them.
+def granted_parts(asked: GrantsAsked, entry_ids: Sequence[str]) -> list[bytes]:
+    """Each grant's part of a PointsGranted; the parts of several, joined, are one message with all of them.
 
-    Written as it stands on the wire, where fields may come in any order: messages would take three times as long.
+    Written as it stands on the wire, where fields may come in any order: messages would take ten times as long.
     """
-    part = b"%b\x0a\x24%b\x1a\x24%b\x20%b" % (
-        _granted_words(asked.point_currency, asked.reason),
-        asked.member_id.encode(),
-        entry_id.encode(),
-        _varint(asked.points),
-    )
-    return b"\x0a%b%b" % (_varint(len(part)), part)
+    words = [
+        events_pb2.PointsGrant(point_currency=kind.point_currency, reason=kind.reason).SerializeToString()
+        for kind in asked.kinds
+    ]
+    around: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+    parts: list[bytes] = []
+    for alike, member_id, entry_id in zip(
+        zip(asked.points, asked.which, strict=True), asked.member_ids, entry_ids, strict=True
+    ):
+        if alike not in around:
+            points, kind = alike
+            around[alike] = _around_ids(words[kind], points)
+        before, after = around[alike]
+        parts.append(b"%b\x0a\x24%b\x1a\x24%b%b" % (before, member_id.encode(), entry_id.encode(), after))
+    return parts
 
 
-@lru_cache(maxsize=1024)
-def _granted_words(point_currency: str, reason: str) -> bytes:
-    """What most grants of a batch share."""
-    return events_pb2.PointsGrant(point_currency=point_currency, reason=reason).SerializeToString()
+def _around_ids(words: bytes, points: int) -> tuple[bytes, bytes]:
+    """What stands before the ids of a grant's part, and after them."""
+    after = b"\x20" + _varint(points)
+    return b"\x0a" + _varint(len(words) + 2 * _ID_BYTES + len(after)) + words, after
 
 
 def accrued_message(accrued: Accrued) -> points_pb2.AccrueResponse:
@@ -117,19 +149,20 @@ def accrued_message(accrued: Accrued) -> points_pb2.AccrueResponse:
     )
 
 
-def verdicts_message(response: VerdictsMessage, verdicts: Sequence[Accrued | DomainError]) -> VerdictsMessage:
-    """Adds one verdict an item to the response, in place: a copy of each would cost more than the verdict."""
-    for verdict in verdicts:
-        said = response.verdicts.add()
-        if isinstance(verdict, DomainError):
-            said.refusal_reason = verdict.reason
-            said.refusal_message = verdict.message
-        else:
-            accrued = said.accrued
-            accrued.entry_id = verdict.entry_id
-            accrued.available_points = verdict.available_points
-            if verdict.repaid_points:
-                accrued.repaid_points = verdict.repaid_points
+def verdicts_message(response: VerdictsMessage, granted: Granted) -> VerdictsMessage:
+    """Adds one verdict a grant to the response, in place: a copy of each would cost more than the verdict."""
+    add = response.verdicts.add
+    for entry_id, available, repaid in zip(granted.entry_ids, granted.available, granted.repaid, strict=True):
+        accrued = add().accrued
+        accrued.entry_id = entry_id
+        accrued.available_points = available
+        if repaid:
+            accrued.repaid_points = repaid
+    for place, refusal in granted.refusals.items():
+        said = response.verdicts[place]
+        said.Clear()
+        said.refusal_reason = refusal.reason
+        said.refusal_message = refusal.message
     return response
 
 

@@ -66,7 +66,7 @@ async def start_api(context: Context) -> Started:
     )
     book = ProgrammeBook(database)
     desk = PointsDesk(
-        database=database, book=book, lanes=batches, partitions=partitions, event_part=convert.granted_part
+        database=database, book=book, lanes=batches, partitions=partitions, event_parts=convert.granted_parts
     )
     system = context.database("system")
     served = (

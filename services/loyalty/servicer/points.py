@@ -22,20 +22,20 @@ class PointsServicer:
 
     async def accrue(self, request: points_pb2.AccrueRequest, call: Call) -> points_pb2.AccrueResponse:
         """Grants points."""
-        return convert.accrued_message(await self.desk.accrue(call, convert.grant(request)))
+        return convert.accrued_message(await self.desk.accrue(call, convert.grants([request])))
 
     async def batch_accrue(self, request: points_pb2.BatchAccrueRequest, call: Call) -> points_pb2.BatchAccrueResponse:
         """Grants many, each with a verdict."""
-        verdicts = await self.desk.accrue_many(call, [convert.grant(item) for item in request.items])
-        return convert.verdicts_message(points_pb2.BatchAccrueResponse(), verdicts)
+        granted = await self.desk.accrue_many(call, convert.grants(request.items))
+        return convert.verdicts_message(points_pb2.BatchAccrueResponse(), granted)
 
     async def stream_accrue(
         self, requests: AsyncIterator[points_pb2.StreamAccrueRequest], call: Call
     ) -> AsyncIterator[points_pb2.StreamAccrueResponse]:
         """Grants many over a stream."""
         async for request in requests:
-            verdicts = await self.desk.accrue_many(call, [convert.grant(item) for item in request.items])
-            yield convert.verdicts_message(points_pb2.StreamAccrueResponse(), verdicts)
+            granted = await self.desk.accrue_many(call, convert.grants(request.items))
+            yield convert.verdicts_message(points_pb2.StreamAccrueResponse(), granted)
 
     async def quote_points(self, request: points_pb2.QuotePointsRequest, call: Call) -> points_pb2.QuotePointsResponse:
         """What an order would earn."""

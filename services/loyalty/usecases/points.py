@@ -1,24 +1,16 @@
 """Granting, holding, spending and reading points: concurrent calls share transactions, each gets its own verdict."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 
 from services.loyalty.domain.accrual import Earned, earn
-from services.loyalty.domain.points import Accrued, Balance, Entry, Hold, reused
+from services.loyalty.domain.grants import Granted, Grants, GrantsAsked, GrantTerms
+from services.loyalty.domain.points import Accrued, Balance, Entry, Hold
 from services.loyalty.domain.programme import check_moment
-from services.loyalty.domain.requests import (
-    BalanceAsked,
-    Grant,
-    GrantAsked,
-    GrantTerms,
-    HoldAsked,
-    QuoteAsked,
-    ResolveAsked,
-)
+from services.loyalty.domain.requests import BalanceAsked, HoldAsked, QuoteAsked, ResolveAsked
 from services.loyalty.domain.tiers import lowest, tier_of
-from services.loyalty.store import entries, ledger, orders, tiers
+from services.loyalty.store import entries, grants, ledger, orders, tiers
 from services.loyalty.usecases.programmes import ProgrammeBook
 from services.runtime.batching import Batcher
 from services.runtime.call import Call
@@ -32,16 +24,13 @@ from services.runtime.pages import page_size
 # a bundle is up to 500 items of one caller already: four of 200 a transaction took a tenth less than two
 BUNDLES = 4
 
-Bundle = tuple[Grant, ...]
-Verdicts = list[Accrued | DomainError]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes:
     """The batchers of the hot calls."""
 
-    accruals: Batcher[Lane, Grant, Accrued]
-    bundles: Batcher[Lane, Bundle, Verdicts]
+    accruals: Batcher[Lane, Grants, Granted]
+    bundles: Batcher[Lane, Grants, Granted]
     holds: Batcher[Lane, HoldAsked, Hold]
     resolutions: Batcher[Lane, ResolveAsked, Hold]
     balances: Batcher[Lane, BalanceAsked, Balance]
@@ -67,36 +56,14 @@ def batchers(
     async def resolve(lane: Lane, tenant_id: str, asked: Sequence[ResolveAsked]) -> list[Hold | DomainError]:
         return await ledger.resolve(lane, tenant_id, asked, machine_now=clock.now())
 
-    posting = partial(ledger.accrue, partitions=partitions, repeating=ledger.Repeating())
+    granting = grants.GrantLedger(partitions)
     return Lanes(
-        accruals=Batcher(writing, posting, name="accrue"),
-        bundles=Batcher(
-            bundling,
-            partial(_accrue_bundles, posting),
-            name="accrue-bundles",
-            max_batch=BUNDLES,
-            max_queue=256,
-        ),
+        accruals=Batcher(writing, granting.post, name="accrue"),
+        bundles=Batcher(bundling, granting.post, name="accrue-bundles", max_batch=BUNDLES, max_queue=256),
         holds=Batcher(holding[::2], ledger.hold, name="hold"),
         resolutions=Batcher(holding[1::2], resolve, name="resolve"),
         balances=Batcher(reading, ledger.balances, name="balance"),
     )
-
-
-async def _accrue_bundles(
-    post: Callable[[Lane, str, Sequence[Grant]], Awaitable[Verdicts]],
-    lane: Lane,
-    tenant_id: str,
-    bundles: Sequence[Bundle],
-) -> list[Verdicts | DomainError]:
-    grants = [grant for bundle in bundles for grant in bundle]
-    verdicts = await post(lane, tenant_id, grants)
-    replies: list[Verdicts | DomainError] = []
-    start = 0
-    for bundle in bundles:
-        replies.append(verdicts[start : start + len(bundle)])
-        start += len(bundle)
-    return replies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,51 +74,20 @@ class PointsDesk:
     book: ProgrammeBook
     lanes: Lanes
     partitions: int
-    event_part: Callable[[GrantAsked, str], bytes]
+    event_parts: Callable[[GrantsAsked, Sequence[str]], list[bytes]]
 
-    async def accrue(self, call: Call, asked: GrantAsked) -> Accrued:
-        """Grants points. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid.
+    async def accrue(self, call: Call, asked: GrantsAsked) -> Accrued:
+        """Grants points, once. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), RequestIdReused, Invalid.
 
         BalanceTooLarge is such an Invalid, told when the points are posted."""
-        try:
-            terms = await self.book.terms(call, asked)
-        except DomainError as refusal:
-            (verdict,) = await self._refused(call, [(asked, refusal)])
-            if isinstance(verdict, DomainError):
-                raise verdict from refusal
-            return verdict
-        grant = self._grant(call, asked, terms)
-        return await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
+        verdict = (await self._accrue(call, asked, self._post)).verdict(0)
+        if isinstance(verdict, DomainError):
+            raise verdict
+        return verdict
 
-    async def accrue_many(self, call: Call, asked: Sequence[GrantAsked]) -> Verdicts:
-        """Grants many; one verdict an item, in order: what is refused does not fail its neighbours."""
-        verdicts: list[Accrued | DomainError | None] = [None] * len(asked)
-        grants: list[Grant] = []
-        places: list[int] = []
-        refused: list[tuple[int, DomainError]] = []
-        known: dict[tuple[object, ...], GrantTerms | DomainError] = {}
-        for i, ask in enumerate(asked):
-            key = ask.shared
-            terms = known.get(key)
-            if terms is None:
-                try:
-                    terms = await self.book.terms(call, ask)
-                except DomainError as refusal:
-                    terms = refusal
-                known[key] = terms
-            if isinstance(terms, DomainError):
-                refused.append((i, terms))
-            else:
-                grants.append(self._grant(call, ask, terms))
-                places.append(i)
-        if grants:
-            for i, verdict in zip(places, await self._post(call, tuple(grants)), strict=True):
-                verdicts[i] = verdict
-        if refused:
-            told = await self._refused(call, [(asked[i], refusal) for i, refusal in refused])
-            for (i, _), verdict in zip(refused, told, strict=True):
-                verdicts[i] = verdict
-        return [verdict for verdict in verdicts if verdict is not None]
+    async def accrue_many(self, call: Call, asked: GrantsAsked) -> Granted:
+        """Grants many; one verdict each, in order: what is refused does not fail its neighbours."""
+        return await self._accrue(call, asked, self._post_bundle)
 
     async def hold(self, call: Call, asked: HoldAsked) -> Hold:
         """Draws points for a hold. Raises InsufficientPoints, HoldExists, HoldVoided, HoldTooOld, RequestIdReused."""
@@ -208,49 +144,65 @@ class PointsDesk:
             return found, None
         return found[:limit], (found[limit - 1].version, found[limit - 1].entry_id)
 
-    async def _refused(self, call: Call, refused: Sequence[tuple[GrantAsked, DomainError]]) -> Verdicts:
+    async def _accrue(
+        self, call: Call, asked: GrantsAsked, post: Callable[[Call, Grants], Awaitable[Granted]]
+    ) -> Granted:
+        terms: dict[int, GrantTerms] = {}
+        refused: dict[int, DomainError] = {}
+        for number, kind in enumerate(asked.kinds):
+            try:
+                terms[number] = await self.book.terms(call, kind)
+            except DomainError as refusal:
+                refused[number] = refusal
+        if not refused:
+            return await post(call, self._ready(call, asked, terms))
+        passed = [place for place, kind in enumerate(asked.which) if kind in terms]
+        others = [place for place, kind in enumerate(asked.which) if kind in refused]
+        posted = [(passed, await post(call, self._ready(call, asked.pick(passed), terms)))] if passed else []
+        return Granted.placed([*posted, (others, await self._refused(call, asked.pick(others), refused))])
+
+    async def _refused(self, call: Call, asked: GrantsAsked, why: Mapping[int, DomainError]) -> Granted:
         """The first reply of those that were answered before the programme changed; the refusal of the others.
 
         A business refusal is stored, so that a delayed duplicate can't succeed when the programme has changed again.
         """
-        kept = [(ask, refusal.reason) for ask, refusal in refused if refusal.storable]
+        refusals = [why[kind] for kind in asked.which]
+        kept = [place for place, refusal in enumerate(refusals) if refusal.storable]
 
-        async def work(connection: Connection) -> dict[str, tuple[bytes, Accrued | DomainError]]:
+        async def work(connection: Connection) -> dict[int, Accrued | DomainError]:
             if kept:
-                await ledger.refuse(connection, call.tenant_id, call.client_id, kept)
-            return await ledger.told(connection, call.tenant_id, call.client_id, [ask for ask, _ in refused])
+                reasons = [refusals[place].reason for place in kept]
+                await grants.refuse(connection, call.tenant_id, call.client_id, asked.pick(kept), reasons)
+            return await grants.told(connection, call.tenant_id, call.client_id, asked)
 
         known = await self.database.run(call.tenant_id, work, timeout_s=call.remaining_s())
-        verdicts: Verdicts = []
-        for ask, refusal in refused:
-            fingerprint, first = known.get(ask.request_id, (ask.fingerprint, refusal))
-            verdicts.append(first if fingerprint == ask.fingerprint else reused(ask.request_id))
-        return verdicts
+        return Granted.of([known.get(place, refusal) for place, refusal in enumerate(refusals)])
 
-    async def _post(self, call: Call, grants: Bundle) -> Verdicts:
+    async def _post(self, call: Call, ready: Grants) -> Granted:
+        return await self.lanes.accruals.submit(call.tenant_id, ready, deadline_at=call.deadline_at)
+
+    async def _post_bundle(self, call: Call, ready: Grants) -> Granted:
         try:
-            return await self.lanes.bundles.submit(call.tenant_id, grants, deadline_at=call.deadline_at)
+            return await self.lanes.bundles.submit(call.tenant_id, ready, deadline_at=call.deadline_at)
         except DomainError:
             raise
         except Exception:  # noqa: BLE001 - one of the items is a bug of ours: found alone, it fails nobody else
-            verdicts: Verdicts = []
-            for grant in grants:
+            verdicts: list[Accrued | DomainError] = []
+            for place in range(len(ready)):
                 try:
-                    verdicts.append(
-                        await self.lanes.accruals.submit(call.tenant_id, grant, deadline_at=call.deadline_at)
-                    )
+                    verdicts += (await self._post(call, ready.pick([place]))).verdicts()
                 except DomainError as refusal:
                     verdicts.append(refusal)
-            return verdicts
+            return Granted.of(verdicts)
 
-    def _grant(self, call: Call, asked: GrantAsked, terms: GrantTerms) -> Grant:
-        entry_id = new_id()
-        return Grant(
-            asked,
-            terms,
-            entry_id,
-            partition_of(asked.member_id, self.partitions),
-            self.event_part(asked, entry_id),
-            call.now,
-            call.trace,
+    def _ready(self, call: Call, asked: GrantsAsked, terms: Mapping[int, GrantTerms]) -> Grants:
+        entry_ids = [new_id() for _ in asked.which]
+        return Grants(
+            asked=asked,
+            terms=terms,
+            entry_ids=entry_ids,
+            partitions=[partition_of(member_id, self.partitions) for member_id in asked.member_ids],
+            event_parts=self.event_parts(asked, entry_ids),
+            now=call.now,
+            trace=call.trace,
         )

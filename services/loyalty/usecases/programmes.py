@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from services.loyalty.domain.grants import GrantKind, GrantTerms
 from services.loyalty.domain.points import ProgrammeNotFound
 from services.loyalty.domain.programme import (
     BRAND,
@@ -17,7 +18,6 @@ from services.loyalty.domain.programme import (
     in_force,
     quarter_of,
 )
-from services.loyalty.domain.requests import GrantAsked, GrantTerms
 from services.loyalty.store import ledger, programmes
 from services.runtime.call import Call
 from services.runtime.database import Connection, Database
@@ -53,38 +53,38 @@ class ProgrammeBook:
         """The version in force at `at`. Raises ProgrammeNotFound."""
         return _version_of(await self._cached(call, point_currency), call, point_currency, at)
 
-    async def terms(self, call: Call, asked: GrantAsked) -> GrantTerms:
-        """What the programme makes of a grant. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
-        occurred_at = asked.occurred_at or call.now
+    async def terms(self, call: Call, kind: GrantKind) -> GrantTerms:
+        """What the programme makes of a kind. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
+        occurred_at = kind.occurred_at or call.now
         if occurred_at > call.now:
             raise Invalid("it has not happened yet", field="occurred_at")
         check_moment(occurred_at)
-        cached = await self._cached(call, asked.point_currency)
-        version = _version_of(cached, call, asked.point_currency, occurred_at)
-        if asked.occurred_at is not None:
-            return await self._terms(call, asked, version, occurred_at)
+        cached = await self._cached(call, kind.point_currency)
+        version = _version_of(cached, call, kind.point_currency, occurred_at)
+        if kind.occurred_at is not None:
+            return await self._terms(call, kind, version, occurred_at)
         # grants of one kind in one quarter of an hour have the same terms, and most grants of a moment are of one kind
-        key = (version.number, call.client_id, call.time_zone, quarter_of(occurred_at), asked.shared)
+        key = (version.number, call.client_id, call.time_zone, quarter_of(occurred_at), kind)
         terms = cached.terms.get(key)
         if terms is None:
-            terms = await self._terms(call, asked, version, occurred_at)
+            terms = await self._terms(call, kind, version, occurred_at)
             if len(cached.terms) < MAX_CACHED:
                 cached.terms[key] = terms
         return terms
 
-    async def _terms(self, call: Call, asked: GrantAsked, version: Version, occurred_at: datetime) -> GrantTerms:
+    async def _terms(self, call: Call, kind: GrantKind, version: Version, occurred_at: datetime) -> GrantTerms:
         programme = version.programme
-        expiry = programme.expiry_class(asked.expiry_class)
+        expiry = programme.expiry_class(kind.expiry_class)
         if expiry is None:
-            raise Missing(kind="expiry class", name=asked.expiry_class)
+            raise Missing(kind="expiry class", name=kind.expiry_class)
         return GrantTerms(
             call.client_id,
-            asked.point_currency,
-            await self.class_no(call, programme, funder=asked.funder or BRAND, expiry=expiry),
+            kind.point_currency,
+            await self.class_no(call, programme, funder=kind.funder or BRAND, expiry=expiry),
             expires_at(expiry, occurred_at, call.time_zone),
-            asked.reason,
-            asked.store_id,
-            asked.channel,
+            kind.reason,
+            kind.store_id,
+            kind.channel,
         )
 
     async def class_no(self, call: Call, programme: Programme, *, funder: str, expiry: ExpiryClass) -> int:

@@ -1,7 +1,7 @@
 """A tenant with a programme, and the desks over a database of the test's own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,9 +11,11 @@ import pytest_asyncio
 
 from services.loyalty import convert
 from services.loyalty.domain.accrual import Line
+from services.loyalty.domain.grants import GrantKind, Grants, GrantsAsked
 from services.loyalty.domain.orders import PaidOrder, Refund, RefundedUnits
+from services.loyalty.domain.points import Accrued
 from services.loyalty.domain.programme import EarnRule, ExpiryClass, Programme, Tier, TierWindow
-from services.loyalty.domain.requests import GrantAsked, HoldAsked, ResolveAsked
+from services.loyalty.domain.requests import HoldAsked, ResolveAsked
 from services.loyalty.store import audit as audit_store
 from services.loyalty.store import programmes
 from services.loyalty.store.orders import SELLER
@@ -28,6 +30,7 @@ from services.runtime.audit import AuditDesk
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import FixedClock
 from services.runtime.database import EVERY_TENANT, Connection, Database, raw
+from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from services.runtime.outbox import Outbox
 from services.runtime.settings import Settings
@@ -174,6 +177,23 @@ class House:
         """A grant of points."""
         return await self.points.accrue(self.call(), grant(member_id, points, **asked))
 
+    async def grant_all(self, asked: Iterable[GrantsAsked], call: Call | None = None) -> list[Accrued | DomainError]:
+        """The verdicts of grants that one call asks for."""
+        return (await self.points.accrue_many(call or self.call(), bundled(asked))).verdicts()
+
+    async def ready(self, asked: Iterable[GrantsAsked]) -> Grants:
+        """Grants that are ready to be posted, for one partition, and of which nothing is told."""
+        bundle = bundled(asked)
+        return Grants(
+            asked=bundle,
+            terms={number: await self.points.book.terms(self.call(), kind) for number, kind in enumerate(bundle.kinds)},
+            entry_ids=[new_id() for _ in bundle.which],
+            partitions=[0 for _ in bundle.which],
+            event_parts=[b"" for _ in bundle.which],
+            now=self.now,
+            trace="",
+        )
+
     def hold_asked(self, member_id: str, points: int, hold_id: str = "", **asked: Any) -> HoldAsked:
         """A hold as it is asked for."""
         return replace(
@@ -264,14 +284,11 @@ class House:
         return (await self.audit_desk.audit(self.call(), prefix="loyalty.")).figures
 
 
-def grant(member_id: str, points: int, **asked: Any) -> GrantAsked:
-    """A grant as it is asked for."""
-    return GrantAsked(
-        request_id=new_id(),
-        fingerprint=b"grant",
-        member_id=member_id,
+def grant(member_id: str, points: int, **asked: Any) -> GrantsAsked:
+    """One grant as it is asked for: of points for a member, and whatever is told of its request or its kind."""
+    request_id, fingerprint = asked.pop("request_id", None) or new_id(), asked.pop("fingerprint", b"grant")
+    kind = GrantKind(
         point_currency=CURRENCY,
-        points=points,
         expiry_class="",
         funder="",
         reason="goodwill",
@@ -279,6 +296,27 @@ def grant(member_id: str, points: int, **asked: Any) -> GrantAsked:
         store_id="",
         channel="",
     )._replace(**asked)
+    return GrantsAsked(
+        request_ids=[request_id],
+        fingerprints=[fingerprint],
+        member_ids=[member_id],
+        points=[points],
+        which=[0],
+        kinds=[kind],
+    )
+
+
+def bundled(asked: Iterable[GrantsAsked]) -> GrantsAsked:
+    """Grants that are asked for by one call."""
+    bundle = GrantsAsked(request_ids=[], fingerprints=[], member_ids=[], points=[], which=[], kinds=[])
+    for each in asked:
+        bundle.which.extend(kind + len(bundle.kinds) for kind in each.which)
+        bundle.request_ids.extend(each.request_ids)
+        bundle.fingerprints.extend(each.fingerprints)
+        bundle.member_ids.extend(each.member_ids)
+        bundle.points.extend(each.points)
+        bundle.kinds.extend(each.kinds)
+    return bundle
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -298,7 +336,7 @@ async def house(database_url: str) -> AsyncIterator[House]:
         database=database,
         system=system,
         clock=clock,
-        points=PointsDesk(database=database, book=book, lanes=batches, partitions=4, event_part=convert.granted_part),
+        points=PointsDesk(database=database, book=book, lanes=batches, partitions=4, event_parts=convert.granted_parts),
         posting=OrderPosting(outbox=outbox),
         following=MemberFollowing(outbox=outbox),
         sweeper=Sweeper(database=system, tiers=TierEnding(outbox=outbox), clock=clock),

@@ -117,9 +117,9 @@ async def test_a_grant_that_no_balance_can_hold_is_refused_and_fails_no_neighbou
     await house.grant(rich, 9 * 10**18)
     bundle = [grant(member, 5) for member in (*others[:2], rich, *others[2:]) for _ in range(repeats)]
     bundle[2 * repeats] = grant(rich, 9 * 10**18)
-    verdicts = await house.points.accrue_many(house.call(), bundle)
+    verdicts = await house.grant_all(bundle)
     singly = await asyncio.gather(
-        *(house.points.accrue(house.call(), ask._replace(request_id=new_id())) for ask in bundle),
+        *(house.points.accrue(house.call(), replace(ask, request_ids=[new_id()])) for ask in bundle),
         return_exceptions=True,
     )
     for told in (verdicts, singly):

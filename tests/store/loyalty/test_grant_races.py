@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from services.loyalty.domain.grants import GrantsAsked
 from services.loyalty.domain.points import Accrued, RequestIdReused
-from services.loyalty.domain.requests import Grant, GrantAsked
-from services.loyalty.store import ledger
+from services.loyalty.store.grants import GrantLedger, refuse
 from services.runtime.database import Connection, Lane, raw
 from services.runtime.errors import Conflict, DomainError
 from services.runtime.ids import new_id
@@ -18,14 +18,13 @@ from tests.store.loyalty.conftest import NOON, House, grant
 Verdicts = Sequence[Accrued | DomainError]
 
 
-async def post(house: House, lane: Lane, asked: Sequence[GrantAsked]) -> Verdicts:
+async def post(house: House, lane: Lane, asked: Sequence[GrantsAsked]) -> Verdicts:
     """The grants' verdicts, in one statement of the lane."""
-    terms = await house.points.book.terms(house.call(), asked[0])
-    grants = [Grant(ask, terms, new_id(), 0, b"", house.now, "") for ask in asked]
-    return await ledger.accrue(lane, house.tenant_id, grants, partitions=1)
+    (granted,) = await GrantLedger(1).post(lane, house.tenant_id, [await house.ready(asked)])
+    return granted.verdicts()
 
 
-async def after(house: House, first: GrantAsked, posting: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+async def after(house: House, first: GrantsAsked, posting: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
     """Who posts while the first is posted and not committed, and has waited for it when this returns."""
 
     async def work(connection: Connection) -> asyncio.Future[Any]:
@@ -91,7 +90,7 @@ async def test_a_refusal_that_is_swept_while_its_request_is_repeated_is_a_lost_r
     async def work(connection: Connection) -> None:
         nonlocal waiting
         # the batch has looked up what was answered, and waits to write a request that another is writing
-        await post(house, cast("Lane", raw(connection)), [grant(new_id(), 1, request_id=waits.request_id)])
+        await post(house, cast("Lane", raw(connection)), [grant(new_id(), 1, request_id=waits.request_ids[0])])
         waiting = asyncio.ensure_future(post(house, lane, [swept, waits, follows]))
         await house.somebody_waits()
         house.clock.advance(timedelta(days=2000))
@@ -99,7 +98,7 @@ async def test_a_refusal_that_is_swept_while_its_request_is_repeated_is_a_lost_r
         raise _Undone
 
     async def refused(connection: Connection) -> None:
-        await ledger.refuse(connection, house.tenant_id, "till-1", [(swept, "EXPIRY_CLASS_NOT_FOUND")])
+        await refuse(connection, house.tenant_id, "till-1", swept, ["EXPIRY_CLASS_NOT_FOUND"])
 
     await house.database.run(house.tenant_id, refused)
     with pytest.raises(_Undone):

@@ -2,17 +2,17 @@
 
 import asyncio
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
+from services.loyalty.domain.grants import GrantsAsked
 from services.loyalty.domain.points import Accrued
 from services.loyalty.domain.programme import ExpiryClass
-from services.loyalty.domain.requests import Grant, GrantAsked
 from services.loyalty.servicer.points import PointsServicer
-from services.loyalty.store import ledger
+from services.loyalty.store.grants import GrantLedger
 from services.runtime.database import Connection, Lane, raw
 from services.runtime.errors import DomainError, Invalid
 from services.runtime.ids import new_id
@@ -43,10 +43,12 @@ async def test_the_first_reply_stands_whatever_the_programme_says_since(house: H
         replace(PROGRAMME, expiry_classes=PROGRAMME.expiry_classes[:1], earn_rules=PROGRAMME.earn_rules[:1])
     )
     house.points.book.forget(house.tenant_id, CURRENCY)
-    asked = [grant(member, 10, expiry_class="bonus", request_id=name) for name in ("r1", "r2", "r1")]
-    asked[2] = asked[2]._replace(fingerprint=b"other")
+    asked = [
+        grant(member, 10, expiry_class="bonus", request_id=name, fingerprint=body)
+        for name, body in (("r1", b"grant"), ("r2", b"grant"), ("r1", b"other"))
+    ]
     assert await house.grant(member, 10, expiry_class="bonus", request_id="r1") == first
-    again, refused, reused = await house.points.accrue_many(house.call(), asked)
+    again, refused, reused = await house.grant_all(asked)
     assert again == first
     assert [verdict.reason for verdict in (refused, reused) if isinstance(verdict, DomainError)] == [
         "EXPIRY_CLASS_NOT_FOUND",
@@ -59,8 +61,7 @@ async def test_a_refused_grant_stays_refused_for_a_day(house: House) -> None:
     member = new_id()
     with pytest.raises(DomainError) as refused:
         await house.grant(member, 10, expiry_class="spring", request_id="r1")
-    refusals = await house.points.accrue_many(
-        house.call(),
+    refusals = await house.grant_all(
         [
             grant(member, 10, expiry_class="spring", request_id="r2"),
             grant(member, 10, point_currency="stars", request_id="r3"),
@@ -85,8 +86,7 @@ async def test_a_refused_grant_stays_refused_for_a_day(house: House) -> None:
         await house.grant(member, 10, expiry_class="spring", request_id="r1", fingerprint=b"other")
     assert reused.value.reason == "REQUEST_ID_REUSED"
     # beside one that is new, one that was refused for its form, and for another client
-    verdicts = await house.points.accrue_many(
-        house.call(),
+    verdicts = await house.grant_all(
         [
             grant(member, 1, expiry_class="spring", request_id="new"),
             grant(member, 10, expiry_class="spring", request_id="r2"),
@@ -124,7 +124,7 @@ async def test_a_bundle_gives_each_item_its_verdict(house: House) -> None:
     """What is refused does not fail its neighbours."""
     member = new_id()
     asked = [grant(member, 10), grant(member, 10, expiry_class="unknown"), grant(member, 10, point_currency="other")]
-    verdicts = await house.points.accrue_many(house.call(), asked)
+    verdicts = await house.grant_all(asked)
     reasons = [verdict.reason if isinstance(verdict, DomainError) else "" for verdict in verdicts]
     assert reasons == ["", "EXPIRY_CLASS_NOT_FOUND", "PROGRAMME_NOT_FOUND"]
 
@@ -149,7 +149,7 @@ async def test_a_bundle_posts_as_its_items_one_by_one(house: House) -> None:
     await house.grant(twins[plan[3][0]], plan[3][1], expiry_class=plan[3][2], request_id=f"twin-{plan[3][3]}")
 
     asked = [grant(member, points, expiry_class=of, request_id=name) for member, points, of, name in plan]
-    together = await house.points.accrue_many(house.call(), asked)
+    together = await house.grant_all(asked)
     singly = [
         await house.grant(twins[member], points, expiry_class=of, request_id=f"twin-{name}")
         for member, points, of, name in plan
@@ -180,7 +180,7 @@ async def test_a_batch_that_waits_for_an_account_adds_to_what_it_waited_for(hous
 
     holder = asyncio.create_task(house.database.run(house.tenant_id, work))
     await held.wait()
-    posting = asyncio.create_task(house.points.accrue_many(house.call(), [grant(member, 1), grant(other, 2)]))
+    posting = asyncio.create_task(house.grant_all([grant(member, 1), grant(other, 2)]))
     waiting.set()
     verdicts = await posting
     await holder
@@ -237,7 +237,7 @@ async def test_a_time_that_no_calendar_has_is_refused_and_fails_no_neighbour(hou
     servicer = PointsServicer(desk=house.points, clock=house.clock)
     call = house.call(time_zone="America/New_York")
     member = new_id()
-    told, refused = await house.points.accrue_many(call, [grant(member, 5), grant(member, 7, occurred_at=at)])
+    told, refused = await house.grant_all([grant(member, 5), grant(member, 7, occurred_at=at)], call)
     assert not isinstance(told, DomainError)
     assert isinstance(refused, Invalid)
     assert await house.balance(member) == (5, 0, 0, 0)
@@ -275,13 +275,13 @@ async def test_a_batch_over_accounts_of_every_kind_posts_as_its_items_one_by_one
     for twin in kinds["other class"]:
         await house.grant(twin, 3, expiry_class="bonus")
 
-    def asked(place: int) -> list[GrantAsked]:
+    def asked(place: int) -> list[GrantsAsked]:
         return [
             grant(twins[place], 10 + number, point_currency=STARS if kind == "unseen" else CURRENCY)
             for number, (kind, twins) in enumerate(kinds.items())
         ]
 
-    together = await house.points.accrue_many(house.call(), asked(0))
+    together = await house.grant_all(asked(0))
     singly = [await house.points.accrue(house.call(), ask) for ask in asked(1)]
     told = [(said.available_points, said.repaid_points) for said in together if isinstance(said, Accrued)]
     assert told == [(said.available_points, said.repaid_points) for said in singly]
@@ -293,7 +293,7 @@ async def test_a_batch_over_accounts_of_every_kind_posts_as_its_items_one_by_one
         await house.points.balance(house.call(), member_id=survivors[0], point_currency=STARS)
     ).available_points == 16
     # and once more, over accounts that have tails now
-    together = await house.points.accrue_many(house.call(), asked(0))
+    together = await house.grant_all(asked(0))
     assert [said.available_points for said in together if isinstance(said, Accrued)] == [
         (await house.points.accrue(house.call(), ask)).available_points for ask in asked(1)
     ]
@@ -306,28 +306,25 @@ async def test_a_batch_with_a_known_request_leaves_nothing_of_its_first_try(hous
     first = await house.grant(known, 100, request_id="known")
     await house.grant(others[0], 1)
     asked = [grant(member, 10) for member in others]
-    verdicts = await house.points.accrue_many(house.call(), [*asked, grant(known, 100, request_id="known")])
+    verdicts = await house.grant_all([*asked, grant(known, 100, request_id="known")])
     assert verdicts[-1] == first
     assert [said.available_points for said in verdicts[:-1] if isinstance(said, Accrued)] == [11, 10, 10, 10, 10]
-    assert await house.points.accrue_many(house.call(), asked) == verdicts[:-1]
+    assert await house.grant_all(asked) == verdicts[:-1]
     assert await house.audit() == {}
 
 
 async def test_batches_that_overlap_wait_for_each_other(house: House) -> None:
     """Two processes post to the same members at once, some of them new: nothing is lost, and nobody deadlocks."""
     members = [new_id() for _ in range(120)]
-    await house.points.accrue_many(house.call(), [grant(member, 1) for member in members[:60]])
+    await house.grant_all([grant(member, 1) for member in members[:60]])
     lanes = [await house.database.lane() for _ in range(3)]
-    terms = await house.points.book.terms(house.call(), grant(members[0], 1))
 
     async def post(lane: Lane, number: int) -> None:
         chance = random.Random(number)
         for _ in range(15):
-            grants = [
-                Grant(grant(member, 2), terms, new_id(), 0, b"", house.now, "")
-                for member in chance.sample(members, 100)
-            ]
-            assert not [said for said in await ledger.accrue(lane, house.tenant_id, grants, partitions=1) if not said]
+            grants = await house.ready(grant(member, 2) for member in chance.sample(members, 100))
+            (granted,) = await GrantLedger(1).post(lane, house.tenant_id, [grants])
+            assert not granted.refusals
 
     await asyncio.gather(*(post(lane, number) for number, lane in enumerate(lanes)))
     total = sum([(await house.balance(member))[0] for member in members])
@@ -338,37 +335,35 @@ async def test_batches_that_overlap_wait_for_each_other(house: House) -> None:
 
 
 @dataclass
-class _Counting:
-    """A lane that counts its statements."""
+class _Watched:
+    """A lane of whose statements it is seen whether they post at once, or look first."""
 
     lane: Lane
-    statements: int = 0
+    at_once: list[bool] = field(default_factory=list)
 
     async def fetch(self, statement: str, *parameters: Any) -> Any:
-        self.statements += 1
+        self.at_once.append(parameters[-1] is None)
         return await self.lane.fetch(statement, *parameters)
 
 
 async def test_a_tenant_that_repeats_requests_is_looked_up_first_until_it_stops(house: House) -> None:
     """What is posted at once and undone, since some of it was answered before, is paid for twice."""
     known = [grant(new_id(), 1) for _ in range(3)]
-    repeating = ledger.Repeating()
-    lane = _Counting(await house.database.lane())
-    terms = await house.points.book.terms(house.call(), known[0])
+    ledger = GrantLedger(1)
+    lane = _Watched(await house.database.lane())
 
-    async def statements_of(*asked: GrantAsked) -> int:
-        before = lane.statements
-        grants = [Grant(ask, terms, new_id(), 0, b"", house.now, "") for ask in asked]
-        verdicts = await ledger.accrue(cast("Lane", lane), house.tenant_id, grants, partitions=1, repeating=repeating)
-        assert all(isinstance(verdict, Accrued) for verdict in verdicts)
-        return lane.statements - before
+    async def posts(*asked: GrantsAsked) -> list[bool]:
+        lane.at_once.clear()
+        (granted,) = await ledger.post(cast("Lane", lane), house.tenant_id, [await house.ready(asked)])
+        assert not granted.refusals
+        return list(lane.at_once)
 
-    assert await statements_of(*known) == 1
-    assert await statements_of(*known, grant(new_id(), 1)) == 2, "posted at once, and again"
-    assert await statements_of(*known, grant(new_id(), 1)) == 1, "looked up first"
-    assert await statements_of(grant(new_id(), 1), grant(new_id(), 1)) == 1, "looked up in vain"
-    assert not repeating.expects(house.tenant_id)
+    assert await posts(*known) == [True]
+    assert await posts(*known, grant(new_id(), 1)) == [True, False], "posted, and looked up when that failed"
+    assert await posts(*known, grant(new_id(), 1)) == [False]
+    assert await posts(grant(new_id(), 1), grant(new_id(), 1)) == [False], "looked up in vain, and for the last time"
     twice = grant(new_id(), 1)
-    assert await statements_of(twice, twice) == 1, "that it repeats is seen before it is sent"
+    assert await posts(twice, twice) == [False], "that it repeats is seen before it is sent"
+    assert await posts(grant(new_id(), 1)) == [True], "what repeats within itself repeats nothing of before"
     assert await house.audit() == {}
     await lane.lane.close()

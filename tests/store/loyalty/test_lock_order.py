@@ -8,8 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.loyalty.domain.requests import Grant, GrantAsked
+from services.loyalty.domain.grants import GrantsAsked
 from services.loyalty.store import ledger
+from services.loyalty.store.grants import GrantLedger
 from services.loyalty.usecases.members import MergedMembers
 from services.runtime.database import Connection, Lane, raw
 from services.runtime.ids import new_id
@@ -46,10 +47,8 @@ async def whoever_waits_for_the_first_has_no_other(
     await lane.close()
 
 
-async def _accrue(house: House, lane: Lane, asked: Sequence[GrantAsked]) -> None:
-    terms = await house.points.book.terms(house.call(), asked[0])
-    grants = [Grant(ask, terms, new_id(), 0, b"", house.now, "") for ask in asked]
-    await ledger.accrue(lane, house.tenant_id, grants, partitions=1)
+async def _accrue(house: House, lane: Lane, asked: Sequence[GrantsAsked]) -> None:
+    await GrantLedger(1).post(lane, house.tenant_id, [await house.ready(asked)])
 
 
 async def _grant_one_each(house: House, lane: Lane, members: Sequence[str]) -> None:

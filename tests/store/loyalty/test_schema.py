@@ -175,12 +175,12 @@ async def test_grants_use_the_key_though_tenants_look_small(house: House, databa
     finally:
         await connection.close()
     members = [new_id() for _ in range(500)]
-    await house.points.accrue_many(house.call(), [grant(member, 10) for member in members])
+    await house.grant_all([grant(member, 10) for member in members])
     scans_before, rows_before = await _reads(house)
     for _ in range(3):
-        await house.points.accrue_many(house.call(), [grant(member, 10) for member in members])
+        await house.grant_all([grant(member, 10) for member in members])
     await asyncio.sleep(1.1)
-    await house.points.accrue_many(house.call(), [grant(members[0], 10)])
+    await house.grant_all([grant(members[0], 10)])
     scans, rows = await _reads(house)
     assert scans == scans_before
     assert rows - rows_before < 5_000
@@ -193,7 +193,7 @@ async def test_probes_use_the_keys_though_nothing_was_analysed(house: House) -> 
     await house.grant(first, 10)
     await house.hold(first, 5)
     members = [new_id() for _ in range(500)]
-    await house.points.accrue_many(house.call(), [grant(member, 10) for member in members])
+    await house.grant_all([grant(member, 10) for member in members])
 
     scans_before, rows_before = await _reads(house)
     for member in members[:100]:
