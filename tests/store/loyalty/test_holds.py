@@ -1,12 +1,17 @@
 """Holds over Postgres: one end each, tombstones, and no overdraft."""
 
 import asyncio
+import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from services.loyalty.domain.points import HoldState
+from services.loyalty.domain.points import Hold, HoldState
+from services.loyalty.domain.requests import HoldAsked
 from services.loyalty.servicer.points import PointsServicer
+from services.loyalty.store import ledger
+from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError, Invalid
 from services.runtime.ids import new_id
 from siyu.loyalty.v1 import points_pb2
@@ -119,3 +124,94 @@ async def test_two_lanes_never_overdraw(house: House) -> None:
     assert sum(not isinstance(result, DomainError) for result in results) == 10
     assert await house.balance(member) == (0, 0, 100, 0)
     assert await house.audit() == {}
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_batch_decides_as_its_holds_one_by_one(house: House, seed: int) -> None:
+    """Several holds an account, several pools, names that are taken, repeats of before and within, and too little."""
+    chance = random.Random(seed)
+    twins = {new_id(): new_id() for _ in range(12)}
+    for number, pair in enumerate(twins.items()):
+        for member in pair:
+            await _furnish(house, member, number)
+    members = list(twins)
+    asked = [
+        house.hold_asked(
+            member,
+            chance.randrange(1, 40),
+            f"{i}-{member}",
+            request_id=f"{i}-{member}",
+            is_too_old=chance.random() < 0.05,
+        )
+        for i, member in enumerate(chance.choices(members, k=40))
+    ]
+    # half of the batches have none of those that make it begin anew
+    if seed % 2:
+        for ask in asked[::6]:
+            for each in (ask, _for_twin(ask, twins)):
+                await asyncio.gather(house.points.hold(house.call(), each), return_exceptions=True)
+        for ask in asked[1::9]:
+            for name in (ask.hold_id, _for_twin(ask, twins).hold_id):
+                await asyncio.gather(house.resolve(name, is_capture=False), return_exceptions=True)
+        asked += [ask if i % 2 else replace(ask, fingerprint=b"other") for i, ask in enumerate(asked[::5])]
+
+    lane = await house.database.lane()
+    together = await ledger.hold(lane, house.tenant_id, asked)
+    singly = [(await ledger.hold(lane, house.tenant_id, [_for_twin(ask, twins)]))[0] for ask in asked]
+    await lane.close()
+
+    assert [_told(verdict) for verdict in together] == [_told(verdict) for verdict in singly]
+    assert len({reason for reason, *_ in map(_told, together)}) > 1
+    for member, twin in twins.items():
+        assert await house.balance(member) == await house.balance(twin)
+        assert await _pools(house, member) == await _pools(house, twin)
+    assert await house.audit() == {}
+    house.clock.advance(timedelta(hours=1))
+    while await house.sweeper.sweep():
+        pass
+    for member, twin in twins.items():
+        assert await house.balance(member) == await house.balance(twin)
+    assert await house.audit() == {}
+
+
+async def _furnish(house: House, member_id: str, number: int) -> None:
+    """Points of every kind that there is: none, in a tail, in two pools, in a pool that is no tail."""
+    if number % 4:
+        await house.grant(member_id, 10 * number)
+    if number % 4 == 2:
+        await house.grant(member_id, 15, expiry_class="bonus")
+    if number % 4 == 3:
+        await house.pay(member_id, 2_000)
+        await house.hold(member_id, 5)
+
+
+def _for_twin(ask: HoldAsked, twins: dict[str, str]) -> HoldAsked:
+    twin = twins[ask.member_id]
+    return replace(ask, member_id=twin, hold_id=f"twin-{ask.hold_id}", request_id=f"twin-{ask.request_id}")
+
+
+def _told(verdict: Hold | DomainError) -> tuple[str, int | None]:
+    """The reason of a refusal, and what is available."""
+    if isinstance(verdict, DomainError):
+        available = verdict.metadata.get("available_points")
+        return verdict.reason, int(available) if available else None
+    return "", verdict.available_points
+
+
+async def _pools(house: House, member_id: str) -> list[tuple[object, ...]]:
+    async def work(connection: Connection) -> list[tuple[object, ...]]:
+        rows = await raw(connection).fetch(
+            """
+            SELECT p.class_no, p.earned_points, p.consumed_points, p.last_expires_at, p.next_expires_at, e.end_points,
+                   e.account_version, e.kind, e.points, e.reason, a.account_version AS versions, a.due_at
+            FROM entries e
+            JOIN whole_pools p USING (tenant_id, member_id, class_no)
+            JOIN accounts a ON a.tenant_id = e.tenant_id AND a.member_id = e.member_id
+            WHERE e.member_id = $1::uuid
+            ORDER BY e.account_version
+            """,
+            member_id,
+        )
+        return [tuple(row) for row in rows]
+
+    return await house.database.read(house.tenant_id, work)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.exc import ProgrammingError
 
 from services.loyalty import tables
-from services.loyalty.domain.points import EntryKind, HoldState
-from services.loyalty.store import audit
+from services.loyalty.domain.points import EntryKind, Hold, HoldState
+from services.loyalty.store import audit, ledger
 from services.runtime.database import EVERY_TENANT, Connection, raw
 from services.runtime.ids import new_id
 from siyu.common.v1 import hold_pb2
@@ -206,6 +206,45 @@ async def test_probes_use_the_keys_though_nothing_was_analysed(house: House) -> 
     scans, rows = await _reads(house)
     assert scans == scans_before
     assert rows - rows_before < 5_000
+
+
+async def test_a_batch_of_holds_probes_by_keys_and_writes_a_pool_once(house: House) -> None:
+    """Of plans made on empty tables, where members come twice as well; the tail is folded by the hold's own write."""
+    members = [new_id() for _ in range(500)]
+    await house.grant(members[0], 10)
+    lane = await house.database.lane()
+    asked = [house.hold_asked(members[0], 1), house.hold_asked(members[0], 2)]
+    await ledger.hold(lane, house.tenant_id, asked)
+    for _ in range(2):
+        await house.grant_all([grant(member, 10) for member in members])
+
+    await asyncio.sleep(1.1)
+    await ledger.hold(lane, house.tenant_id, asked)
+    scans_before, rows_before = await _reads(house)
+    written_before = await _written(house, "pools")
+    for i in range(0, 500, 20):
+        batch = [house.hold_asked(member, 5) for member in (*members[i : i + 20], members[i])]
+        verdicts = await ledger.hold(lane, house.tenant_id, batch)
+        assert all(isinstance(verdict, Hold) for verdict in verdicts)
+    await asyncio.sleep(1.1)
+    await ledger.hold(lane, house.tenant_id, asked)
+    await lane.close()
+    scans, rows = await _reads(house)
+    assert scans == scans_before
+    assert rows - rows_before < 1_500
+    assert await _written(house, "pools") - written_before == 500
+
+
+async def _written(house: House, table: str) -> int:
+    """Rows of the table that were updated so far."""
+
+    async def read(connection: Connection) -> int:
+        updated: int = await raw(connection).fetchval(
+            "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = $1", table
+        )
+        return updated
+
+    return await house.system.run(house.tenant_id, read)
 
 
 def test_numbers_are_the_contracts() -> None:

@@ -28,8 +28,214 @@ BEGIN
     RETURN greatest(v_available - p_points, 0);
 END $$;
 
--- Holds points, each under its request id. `p_clock` is machine time, `p_expires` too. `p_debt_classes` is set for
--- off-line sales only. Returns arrays in the order of the items.
+-- Makes the holds that can be made at once, and answers their requests. Their accounts are locked and not due (`p_rows`)
+-- and have all their points in one pool. That pool's end may be the account's tail: it is folded here, so that both rows
+-- are written once.
+-- Of an account that several items hold of, each comes with what the `p_earlier` ones take, which is all made, and with
+-- its number; the last one writes the rows. Null: there is none. `p_late`: items that are left alone whatever they are.
+-- `p_look`: looks up which requests were answered and which names are taken. Else they are a unique violation; but a
+-- name is looked up for who has not the points, as it is told first.
+-- Returns refusals and what is available after each, the places of those that were left alone, and whether some were
+-- answered before.
+CREATE OR REPLACE FUNCTION hold_at_once(
+    p_tenant uuid, p_now timestamptz, p_first boolean[], p_clients text[], p_requests text[], p_prints bytea[],
+    p_holds text[], p_members uuid[], p_currencies text[], p_points bigint[], p_expires timestamptz[], p_orders text[],
+    p_too_old boolean[], p_debt_classes integer[], p_rows tid[], p_late boolean[], p_earlier bigint[], p_numbers bigint[],
+    p_lasts boolean[], p_look boolean,
+    OUT refusals text[], OUT available bigint[], OUT late integer[], OUT repeats boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    -- the ids of a batch's entries end with the place: a random one each took a tenth of the hold's time
+    v_stem text := left(replace(uuidv7()::text, '-', ''), 28);
+BEGIN
+    WITH item AS MATERIALIZED (
+        SELECT j.*, j.fresh AND NOT j.is_late AND j.refusal IS NULL AS is_made,
+               CASE WHEN j.refusal IS NULL THEN j.before - j.points ELSE j.before END AS left_points
+        FROM (
+            SELECT i.*, i.is_first AND q.request_id IS NULL AS fresh, l.before, s.*,
+                   a.account_version + coalesce(i.number, 1) AS version,
+                   CASE WHEN i.too_old THEN 'HOLD_TOO_OLD' WHEN h.state IS NOT NULL THEN hold_refusal(h.state)
+                        WHEN l.before < i.points THEN 'INSUFFICIENT_POINTS' END AS refusal,
+                   i.late IS TRUE OR i.debt_class IS NOT NULL
+                   OR s.pool_row IS NULL AND l.before >= i.points AND h.state IS NULL AND NOT i.too_old AS is_late
+            FROM unnest(p_first, p_clients, p_requests, p_prints, p_holds, p_members, p_currencies, p_points, p_expires,
+                        p_orders, p_too_old, p_debt_classes, p_rows, p_late, p_earlier, p_numbers, p_lasts)
+                 WITH ORDINALITY
+                 AS i(is_first, client_id, request_id, print, hold_id, owner_id, point_currency, points, expires_at,
+                      order_id, too_old, debt_class, account_row, late, earlier, number, is_last, ord)
+            CROSS JOIN LATERAL (
+                SELECT account_version, available_points, tail_class, tail_end, tail_expires_at
+                FROM accounts
+                WHERE tenant_id = p_tenant AND ctid = i.account_row
+                LIMIT 1
+            ) a
+            CROSS JOIN LATERAL (SELECT a.available_points - coalesce(i.earlier, 0) AS before) l
+            LEFT JOIN LATERAL (
+                SELECT request_id FROM point_requests
+                WHERE p_look AND tenant_id = p_tenant AND client_id = i.client_id AND family = 'loyalty.holds'
+                  AND request_id = i.request_id
+                LIMIT 1
+            ) q ON true
+            LEFT JOIN LATERAL (
+                SELECT state FROM holds
+                WHERE (p_look OR l.before < i.points)
+                  AND tenant_id = p_tenant AND hold_id = i.hold_id AND client_id = i.client_id
+                LIMIT 1
+            ) h ON true
+            LEFT JOIN LATERAL (
+                -- the one that has all there is, if there is such
+                SELECT p.ctid AS pool_row, p.member_id AS pool_member, p.class_no, e.*
+                FROM pools p
+                CROSS JOIN LATERAL (
+                    SELECT CASE WHEN t.is_tail THEN a.tail_end ELSE p.earned_points END AS end_points,
+                           CASE WHEN t.is_tail THEN a.tail_expires_at ELSE p.last_expires_at END AS last_expires_at
+                    FROM (
+                        SELECT p.class_no = a.tail_class AND p.member_id = i.owner_id
+                               AND a.tail_end > p.earned_points AS is_tail
+                    ) t
+                ) e
+                WHERE l.before >= i.points
+                  AND p.tenant_id = p_tenant AND p.owner_id = i.owner_id AND p.point_currency = i.point_currency
+                  AND e.end_points - p.hole_points - p.consumed_points = a.available_points
+                LIMIT 1
+            ) s ON true
+            -- always so: rows are updated by their ctid (see batches.sql)
+            WHERE i.ord BETWEEN 1 AND 1000000
+        ) j
+    ), written AS (
+        INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
+                             source, target, points, occurred_at, order_id, reason)
+        SELECT p_tenant, pool_member, class_no, end_points, version, owner_id,
+               (v_stem || lpad(to_hex(ord), 4, '0'))::uuid, 3, 2, 3, points, p_now, order_id, 'held'
+        FROM item WHERE is_made
+    ), consumed AS (
+        -- what is left there is all that is left
+        UPDATE pools p SET consumed_points = i.end_points - p.hole_points - i.left_points, earned_points = i.end_points,
+                           last_expires_at = greatest(p.last_expires_at, i.last_expires_at)
+        FROM item i
+        WHERE p.tenant_id = p_tenant AND p.ctid = i.pool_row AND i.is_made AND i.is_last IS NOT FALSE
+    ), counted AS (
+        UPDATE accounts a SET available_points = i.left_points, account_version = i.version,
+                              held_points = a.held_points + a.available_points - i.left_points
+        FROM item i
+        WHERE a.tenant_id = p_tenant AND a.ctid = i.account_row AND i.is_made AND i.is_last IS NOT FALSE
+    ), made AS (
+        INSERT INTO holds (tenant_id, client_id, hold_id, member_id, point_currency, order_id, state, held_points,
+                           draw_members, draw_classes, draw_points, expires_at)
+        SELECT p_tenant, client_id, hold_id, owner_id, point_currency, order_id, 1, points,
+               ARRAY[pool_member], ARRAY[class_no], ARRAY[points], expires_at
+        FROM item WHERE is_made
+    ), answered AS (
+        -- the last is written first: a request that was answered before stops all early
+        INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, refusal, available_points,
+                                    hold_state, held_points, captured_points, expires_at)
+        SELECT p_tenant, client_id, 'loyalty.holds', request_id, print, refusal, left_points, 1, points, 0, expires_at
+        FROM item WHERE fresh AND NOT is_late
+    )
+    SELECT array_agg(refusal ORDER BY ord), array_agg(left_points ORDER BY ord),
+           array_agg(ord ORDER BY ord) FILTER (WHERE fresh AND is_late), bool_or(NOT fresh)
+    INTO refusals, available, late, repeats
+    FROM item;
+END $$;
+
+-- Makes the holds and answers their requests, one by one those that could not be made at once. The accounts are locked
+-- and not due; `p_rows` are theirs, in the order of their first items (`p_firsts`). `p_look`: see above.
+-- Returns refusals, what is available after each, and whether some requests were answered before.
+CREATE OR REPLACE FUNCTION make_holds(
+    p_tenant uuid, p_now timestamptz, p_first boolean[], p_clients text[], p_requests text[], p_prints bytea[],
+    p_holds text[], p_members uuid[], p_currencies text[], p_points bigint[], p_expires timestamptz[], p_orders text[],
+    p_too_old boolean[], p_debt_classes integer[], p_firsts bigint[], p_rows tid[], p_look boolean,
+    OUT refusals text[], OUT available bigint[], OUT repeats boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    n integer;
+    x record;
+    v_rows tid[] := p_rows;
+    v_several uuid[];
+    v_late boolean[];
+    v_earlier bigint[];
+    v_numbers bigint[];
+    v_lasts boolean[];
+    r record;
+    v_state smallint;
+    v_available bigint;
+    w cause;
+BEGIN
+    IF cardinality(p_firsts) < cardinality(p_members) THEN
+        v_rows := array_fill(NULL::tid, ARRAY[cardinality(p_members)]);
+        FOR n IN 1 .. cardinality(p_firsts) LOOP
+            v_rows[p_firsts[n]] := p_rows[n];
+        END LOOP;
+        v_several := (SELECT array_agg(m) FROM unnest(p_members, v_rows) AS i(m, account_row) WHERE account_row IS NULL);
+        v_late := array_fill(false, ARRAY[cardinality(p_members)]);
+        v_earlier := array_fill(0::bigint, ARRAY[cardinality(p_members)]);
+        v_numbers := array_fill(1::bigint, ARRAY[cardinality(p_members)]);
+        v_lasts := array_fill(true, ARRAY[cardinality(p_members)]);
+        -- what an account's items ask for together is held at once if it is there and nothing else is in the way
+        FOR x IN
+            SELECT i.ord, a.account_row, row_number() OVER items AS number,
+                   (sum(i.points) OVER items)::bigint - i.points AS earlier, lead(i.ord) OVER items IS NULL AS is_last,
+                   count(*) OVER account > 1
+                   AND (sum(i.points) OVER account > a.available_points
+                        OR bool_or(NOT i.is_first OR i.too_old OR i.debt_class IS NOT NULL OR q.request_id IS NOT NULL
+                                   OR h.state IS NOT NULL) OVER account) AS late
+            FROM unnest(p_first, p_clients, p_requests, p_holds, p_members, p_currencies, p_points, p_too_old,
+                        p_debt_classes) WITH ORDINALITY
+                 AS i(is_first, client_id, request_id, hold_id, member_id, point_currency, points, too_old, debt_class,
+                      ord)
+            CROSS JOIN LATERAL (
+                SELECT ctid AS account_row, available_points FROM accounts
+                WHERE tenant_id = p_tenant AND member_id = i.member_id AND point_currency = i.point_currency
+                LIMIT 1
+            ) a
+            LEFT JOIN LATERAL (
+                SELECT request_id FROM point_requests
+                WHERE p_look AND tenant_id = p_tenant AND client_id = i.client_id AND family = 'loyalty.holds'
+                  AND request_id = i.request_id
+                LIMIT 1
+            ) q ON true
+            LEFT JOIN LATERAL (
+                SELECT state FROM holds
+                WHERE p_look AND tenant_id = p_tenant AND hold_id = i.hold_id AND client_id = i.client_id
+                LIMIT 1
+            ) h ON true
+            WHERE i.member_id = ANY (v_several)
+            WINDOW account AS (PARTITION BY i.member_id, i.point_currency),
+                   items AS (PARTITION BY i.member_id, i.point_currency ORDER BY i.ord)
+        LOOP
+            v_rows[x.ord] := x.account_row; v_late[x.ord] := x.late; v_earlier[x.ord] := x.earlier;
+            v_numbers[x.ord] := x.number; v_lasts[x.ord] := x.is_last;
+        END LOOP;
+    END IF;
+    r := hold_at_once(p_tenant, p_now, p_first, p_clients, p_requests, p_prints, p_holds, p_members, p_currencies,
+                      p_points, p_expires, p_orders, p_too_old, p_debt_classes, v_rows, v_late, v_earlier, v_numbers,
+                      v_lasts, p_look);
+    refusals := r.refusals; available := r.available; repeats := r.repeats;
+
+    FOREACH n IN ARRAY coalesce(r.late, '{}') LOOP
+        v_state := (SELECT state FROM holds
+                    WHERE tenant_id = p_tenant AND hold_id = p_holds[n] AND client_id = p_clients[n]);
+        v_available := (SELECT available_points FROM accounts
+                        WHERE tenant_id = p_tenant AND member_id = p_members[n] AND point_currency = p_currencies[n]);
+        refusals[n] := CASE WHEN p_too_old[n] THEN 'HOLD_TOO_OLD' WHEN v_state IS NOT NULL THEN hold_refusal(v_state)
+                            WHEN v_available < p_points[n] AND p_debt_classes[n] IS NULL THEN 'INSUFFICIENT_POINTS' END;
+        IF refusals[n] IS NULL THEN
+            PERFORM fold(p_tenant, p_members[n:n], p_currencies[n:n]);
+            w := ROW(p_tenant, p_members[n], p_currencies[n], p_now, p_orders[n], 'held', NULL, NULL);
+            v_available := draw_hold(w, p_clients[n], p_holds[n], p_points[n], p_expires[n], p_debt_classes[n]);
+        END IF;
+        available[n] := v_available;
+        INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, refusal, available_points,
+                                    hold_state, held_points, captured_points, expires_at)
+        VALUES (p_tenant, p_clients[n], 'loyalty.holds', p_requests[n], p_prints[n], refusals[n], v_available, 1,
+                p_points[n], 0, p_expires[n]);
+    END LOOP;
+END $$;
+
+-- Holds points, each under its request id. `p_expires` is machine time. `p_debt_classes` is set for off-line sales only.
+-- Returns arrays in the order of the items.
+-- Nearly always all items are new: they are made without a look at what was answered before or whose name is taken, and
+-- all of it is undone and made again with one if some were.
 CREATE OR REPLACE FUNCTION hold_points(
     p_tenant uuid, p_now timestamptz, p_first boolean[], p_clients text[], p_requests text[],
     p_prints bytea[], p_holds text[], p_members uuid[], p_currencies text[], p_points bigint[], p_expires timestamptz[],
@@ -38,133 +244,24 @@ CREATE OR REPLACE FUNCTION hold_points(
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
-    v_members uuid[];
-    v_fresh boolean[] := array_fill(false, ARRAY[cardinality(p_members)]);
-    v_repeats boolean := false;
-    v_member uuid;
-    v_currency text;
-    v_slow boolean;
-    v_available bigint;
-    v_version bigint;
-    v_reason text;
-    w cause;
-    x record;
-    -- holds that were drawn from the account's only pool
-    d_ord bigint[] := '{}';
-    d_pool uuid[] := '{}';
-    d_class integer[] := '{}';
-    d_end bigint[] := '{}';
-    d_version bigint[] := '{}';
-    d_account tid[] := '{}';
-    d_row tid[] := '{}';
+    v_in record;
+    r record;
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    v_members := (enter(p_tenant, p_now, p_currencies, p_members)).members;
-    refusals := array_fill(NULL::text, ARRAY[cardinality(p_members)]);
-    available := array_fill(NULL::bigint, ARRAY[cardinality(p_members)]);
-    expires := p_expires;
-
-    FOR x IN
-        SELECT i.ord, i.is_first, i.client_id, i.hold_id, i.member_id, i.point_currency, i.points, i.expires_at,
-               i.order_id, i.too_old, i.debt_class, a.available_points, a.account_version, q.request_id AS seen,
-               h.state, a.ctid AS account_row, s.pools, s.pool_member, s.class_no, s.end_points, s.pool_row,
-               count(i.debt_class) OVER (PARTITION BY i.member_id, i.point_currency) AS owing
-        FROM unnest(p_first, p_clients, p_requests, p_holds, v_members, p_currencies, p_points, p_expires,
-                    p_orders, p_too_old, p_debt_classes) WITH ORDINALITY
-             AS i(is_first, client_id, request_id, hold_id, member_id, point_currency, points, expires_at,
-                  order_id, too_old, debt_class, ord)
-        CROSS JOIN LATERAL (
-            SELECT ctid, available_points, account_version FROM accounts
-            WHERE tenant_id = p_tenant AND member_id = i.member_id AND point_currency = i.point_currency
-            LIMIT 1
-        ) a
-        LEFT JOIN LATERAL (
-            SELECT request_id FROM point_requests
-            WHERE tenant_id = p_tenant AND client_id = i.client_id AND family = 'loyalty.holds'
-              AND request_id = i.request_id
-            LIMIT 1
-        ) q ON true
-        LEFT JOIN LATERAL (
-            SELECT state FROM holds
-            WHERE tenant_id = p_tenant AND hold_id = i.hold_id AND client_id = i.client_id
-            LIMIT 1
-        ) h ON true
-        LEFT JOIN LATERAL (
-            SELECT count(*) AS pools, min(p.member_id::text)::uuid AS pool_member, min(p.class_no) AS class_no,
-                   min(p.earned_points) AS end_points, min(p.ctid) AS pool_row
-            FROM pools p
-            WHERE p.tenant_id = p_tenant AND p.owner_id = i.member_id AND p.point_currency = i.point_currency
-              AND p.consumed_points + p.hole_points < p.earned_points
-        ) s ON a.available_points > 0
-        ORDER BY i.member_id, i.point_currency, i.ord
-    LOOP
-        IF v_member IS DISTINCT FROM x.member_id OR v_currency <> x.point_currency THEN
-            v_member := x.member_id; v_currency := x.point_currency;
-            v_available := x.available_points; v_version := x.account_version;
-            v_slow := x.pools > 1 OR x.owing > 0;
-        END IF;
-        IF x.seen IS NOT NULL OR NOT x.is_first THEN
-            v_repeats := true;
-            CONTINUE;
-        END IF;
-        v_fresh[x.ord] := true;
-        v_reason := CASE WHEN x.too_old THEN 'HOLD_TOO_OLD' ELSE hold_refusal(x.state) END;
-        IF v_reason IS NULL AND v_available < x.points AND x.debt_class IS NULL THEN
-            v_reason := 'INSUFFICIENT_POINTS';
-        END IF;
-        IF v_reason IS NOT NULL THEN
-            refusals[x.ord] := v_reason;
-        ELSIF v_slow THEN
-            w := ROW(p_tenant, v_member, v_currency, p_now, x.order_id, 'held', NULL, NULL);
-            v_available := draw_hold(w, x.client_id, x.hold_id, x.points, x.expires_at, x.debt_class);
-        ELSE
-            v_version := v_version + 1; v_available := v_available - x.points;
-            d_ord := d_ord || x.ord; d_pool := d_pool || x.pool_member; d_class := d_class || x.class_no;
-            d_end := d_end || x.end_points; d_version := d_version || v_version;
-            d_account := d_account || x.account_row; d_row := d_row || x.pool_row;
-        END IF;
-        available[x.ord] := v_available;
-    END LOOP;
-
-    WITH drawn AS MATERIALIZED (
-        SELECT v_members[d.ord] AS owner_id, p_currencies[d.ord] AS point_currency, p_points[d.ord] AS points,
-               p_clients[d.ord] AS client_id, p_holds[d.ord] AS hold_id, p_orders[d.ord] AS order_id,
-               p_expires[d.ord] AS expires_at, d.*
-        FROM unnest(d_ord, d_pool, d_class, d_end, d_version, d_account, d_row)
-             AS d(ord, pool_member, class_no, end_points, version, account_row, pool_row)
-        -- always so: rows are updated by their ctid (see batches.sql)
-        WHERE d.ord BETWEEN 1 AND 1000000
-    ), written AS (
-        INSERT INTO entries (tenant_id, member_id, class_no, end_points, account_version, owner_id, entry_id, kind,
-                             source, target, points, occurred_at, order_id, reason)
-        SELECT p_tenant, pool_member, class_no, end_points, version, owner_id, gen_random_uuid(), 3, 2, 3, points,
-               p_now, order_id, 'held'
-        FROM drawn
-    ), made AS (
-        INSERT INTO holds (tenant_id, client_id, hold_id, member_id, point_currency, order_id, state, held_points,
-                           draw_members, draw_classes, draw_points, expires_at)
-        SELECT p_tenant, client_id, hold_id, owner_id, point_currency, order_id, 1, points,
-               ARRAY[pool_member], ARRAY[class_no], ARRAY[points], expires_at
-        FROM drawn
-    ), consumed AS (
-        UPDATE pools p SET consumed_points = p.consumed_points + s.points
-        FROM (SELECT pool_row, sum(points) AS points FROM drawn GROUP BY pool_row) s
-        WHERE p.tenant_id = p_tenant AND p.ctid = s.pool_row
-    ), counted AS (
-        UPDATE accounts a SET available_points = a.available_points - s.points, held_points = a.held_points + s.points,
-                              account_version = a.account_version + s.entries
-        FROM (SELECT account_row, sum(points) AS points, count(*) AS entries FROM drawn GROUP BY account_row) s
-        WHERE a.tenant_id = p_tenant AND a.ctid = s.account_row
-    )
-    INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, refusal, available_points,
-                                hold_state, held_points, captured_points, expires_at)
-    SELECT p_tenant, i.client_id, 'loyalty.holds', i.request_id, i.print, i.refusal, i.left_points, 1, i.points, 0,
-           i.expires_at
-    FROM unnest(v_fresh, p_clients, p_requests, p_prints, refusals, available, p_points, p_expires)
-         AS i(fresh, client_id, request_id, print, refusal, left_points, points, expires_at)
-    WHERE i.fresh;
-
-    IF v_repeats THEN
+    v_in := lock_accounts(p_tenant, p_now, p_currencies, p_members);
+    IF v_in.due THEN
+        PERFORM enter(p_tenant, p_now, p_currencies, v_in.members);
+        v_in := lock_accounts(p_tenant, p_now, p_currencies, v_in.members);
+    END IF;
+    BEGIN
+        r := make_holds(p_tenant, p_now, p_first, p_clients, p_requests, p_prints, p_holds, v_in.members, p_currencies,
+                        p_points, p_expires, p_orders, p_too_old, p_debt_classes, v_in.firsts, v_in.account_rows, false);
+    EXCEPTION WHEN unique_violation THEN
+        r := make_holds(p_tenant, p_now, p_first, p_clients, p_requests, p_prints, p_holds, v_in.members, p_currencies,
+                        p_points, p_expires, p_orders, p_too_old, p_debt_classes, v_in.firsts, v_in.account_rows, true);
+    END;
+    refusals := r.refusals; available := r.available; expires := p_expires;
+    IF r.repeats THEN
         SELECT array_agg(q.fingerprint <> i.print ORDER BY i.ord), array_agg(q.refusal ORDER BY i.ord),
                array_agg(q.available_points ORDER BY i.ord), array_agg(q.expires_at ORDER BY i.ord)
         INTO reused, refusals, available, expires
