@@ -7,6 +7,13 @@ from services.runtime.database import Connection, raw
 # a coupon issued to the merged member while the merge commits would be nobody's: the two wait for each other
 _ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('campaign members ' || $1, 0))"
 _TOGETHER = "SELECT pg_advisory_xact_lock_shared(hashtextextended('campaign members ' || $1, 0))"
+# A merge is an event of its survivor, and members' events come in an order of their own each: the survivor may be known
+# as merged already.
+_SURVIVOR = """
+    SELECT coalesce(
+        (SELECT a.member_id FROM member_aliases AS a WHERE a.tenant_id = $1::uuid AND a.alias_id = $2::uuid), $2::uuid
+    )::text
+"""
 _ALIAS = """
     INSERT INTO member_aliases (tenant_id, alias_id, member_id)
     VALUES ($1::uuid, $2::uuid, $3::uuid)
@@ -35,10 +42,11 @@ async def hold_still(connection: Connection, tenant_id: str) -> None:
 
 
 async def merge(connection: Connection, tenant_id: str, merges: Sequence[tuple[str, str]]) -> None:
-    """Applies merges (merged member, survivor) in their order; what a limit counted stays counted at the survivor."""
+    """Applies merges (merged member, survivor), of a chain in any order; what a limit counted stays counted."""
     driver = raw(connection)
     await driver.execute(_ALONE, tenant_id)
-    for merged_id, member_id in merges:
+    for merged_id, into_id in merges:
+        member_id = await driver.fetchval(_SURVIVOR, tenant_id, into_id)
         await driver.execute(_ALIAS, tenant_id, merged_id, member_id)
         await driver.execute(_SHORTEN, tenant_id, merged_id, member_id)
         await driver.execute(_MOVE, tenant_id, merged_id, member_id)

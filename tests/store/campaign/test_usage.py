@@ -169,6 +169,19 @@ async def test_a_merge_moves_coupons_and_keeps_limits(brand: Brand) -> None:
     assert await reason_of(brand.hold(coupons=[(moved.coupon_id, 1)], member_id=young)) == ""
 
 
+async def test_merges_of_a_chain_come_in_any_order(brand: Brand) -> None:
+    """Each is an event of its survivor, and two members' events have no order between them."""
+    first, second, third = new_id(), new_id(), new_id()
+    await brand.template("t")
+    moved = await brand.coupon("t", member_id=first)
+    await brand.follow(identity_pb2.MemberMerged(merge_id=new_id(), member_id=third, merged_member_id=second))
+    await brand.follow(identity_pb2.MemberMerged(merge_id=new_id(), member_id=second, merged_member_id=first))
+    for member_id in (first, second, third):
+        assert [each.coupon_id for each in (await brand.coupons_of(member_id)).coupons] == [moved.coupon_id]
+        held = await brand.hold(coupons=[(moved.coupon_id, 1)], member_id=member_id)
+        await brand.void(held.hold_id)
+
+
 async def test_tenants_are_followed_and_never_moved_back(brand: Brand) -> None:
     def changed(version: int, zone: str) -> identity_pb2.TenantChanged:
         return identity_pb2.TenantChanged(

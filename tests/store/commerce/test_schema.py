@@ -197,7 +197,8 @@ async def merge(brand: Brand, merged: str, survivor: str) -> None:
     await follow(brand, "identity.MemberMerged", message.SerializeToString())
 
 
-async def test_a_merged_members_orders_are_listed_with_the_survivors(brand: Brand) -> None:
+@pytest.mark.parametrize("links", [pytest.param((1, 0), id="in order"), pytest.param((0, 1), id="the last one first")])
+async def test_a_merged_members_orders_are_listed_with_the_survivors(brand: Brand, links: tuple[int, int]) -> None:
     ids = []
     members = [MemberId(new_id()) for _ in range(3)]
     for member_id in members:
@@ -208,8 +209,8 @@ async def test_a_merged_members_orders_are_listed_with_the_survivors(brand: Bran
         request = order_pb2.ListOrdersRequest(member_id=member_id)
         return [order.order_id for order in (await brand.orders.list_orders(request, brand.office())).orders]
 
-    await merge(brand, members[2], members[1])
-    await merge(brand, members[1], members[0])
+    for link in links:
+        await merge(brand, members[link + 1], members[link])
     assert sorted(await listed(members[0])) == sorted(ids)
     # the events keep the member they came with
     order = (await brand.order(ids[2])).member_id
