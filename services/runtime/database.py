@@ -45,7 +45,8 @@ DEADLINE_GRACE_S = 0.25
 _BEGIN = (
     "BEGIN; SELECT set_config('siyu.tenant', '{tenant}', true), set_config('statement_timeout', '{timeout_ms}', true)"
 )
-_BEGIN_READ = _BEGIN.replace("BEGIN;", "BEGIN READ ONLY;", 1)
+# one snapshot for all of its statements: what several of them tell of belongs together
+_BEGIN_READ = _BEGIN.replace("BEGIN;", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", 1)
 
 # serialization_failure, deadlock_detected, lock_not_available
 _RACES = frozenset({"40001", "40P01", "55P03"})
@@ -246,7 +247,7 @@ class Database:
     async def read(
         self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], *, timeout_s: float | None = None
     ) -> T:
-        """Like `run`, and Postgres refuses to write."""
+        """Like `run`, but all of it sees one moment, and Postgres refuses to write."""
         return await self._bounded(tenant_id, work, _BEGIN_READ, timeout_s)
 
     async def ping(self) -> None:

@@ -88,6 +88,18 @@ async def test_read_refuses_to_write(app: Database, tenant_id: str) -> None:
         await app.read(tenant_id, work)
 
 
+async def test_a_read_sees_one_moment(app: Database, tenant_id: str) -> None:
+    async def work(connection: Connection) -> list[int]:
+        counted = []
+        for name in ("a", "b"):
+            counted.append((await connection.execute(text("SELECT count(*) FROM effects"))).scalar_one())
+            await add(app, tenant_id, name)
+        return counted
+
+    assert await app.read(tenant_id, work) == [0, 0]
+    assert await names(app, tenant_id) == ["a", "b"]
+
+
 async def test_an_error_rolls_back(app: Database, tenant_id: str) -> None:
     async def work(connection: Connection) -> None:
         await connection.execute(INSERT, {"tenant": tenant_id, "name": "a"})
