@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from services.runtime.errors import Invalid
 
 VERSION = 1
-MAX_CHARACTERS = 4_096
+MAX_CHARACTERS = 24_576
+"""Room for every service's every partition, 256 of them; Envoy takes headers of 32 KiB, and the query is in one."""
 _SIGNATURE_BYTES = 16
 _LABEL = b"siyu event cursor 1"
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cursor import Cursor, CursorSeal
+from gateway.envoy.listener import MAX_HEADERS_KB
 from services.runtime.errors import Invalid
 from services.runtime.settings import SERVICES
 
@@ -61,7 +62,16 @@ def test_a_cursor_of_others_is_refused(seal: CursorSeal, tenant: str) -> None:
         seal.read(text, tenant_id=tenant)
 
 
-def test_a_cursor_over_everything_fits_into_a_query() -> None:
-    everything = {(service, partition): 2**40 for service in SERVICES for partition in range(64)}
+@pytest.mark.parametrize(
+    ("partitions", "at"),
+    [
+        pytest.param(64, 2**40, id="a cluster's"),
+        pytest.param(256, 1000, id="as many as there can be"),
+        pytest.param(256, 2**63 - 1, id="and each at its last number"),
+    ],
+)
+def test_a_cursor_over_everything_fits_into_a_query(partitions: int, at: int) -> None:
+    everything = {(service, partition): at for service in SERVICES for partition in range(partitions)}
     text = SEAL.write(Cursor(positions=everything, taken=dict.fromkeys(everything, 255)), tenant_id=TENANT)
     assert SEAL.read(text, tenant_id=TENANT).positions == everything
+    assert len(text) < (MAX_HEADERS_KB - 8) * 1024, "a request has other headers too"
