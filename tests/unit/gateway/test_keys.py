@@ -111,3 +111,28 @@ async def test_keys_outlive_identity() -> None:
     assert await jwks.document() == b'{"keys":[{"kid":"1"}]}'
     with pytest.raises(Unavailable):
         await Jwks(fetch=fetch, now_s=lambda: now_s).document()
+
+
+async def test_old_keys_are_told_at_once_while_new_ones_are_asked_for() -> None:
+    """Whether the edge is ready, which a probe asks with a second's patience, must not hang on identity."""
+    now_s, answered, asked = 0.0, asyncio.Event(), 0
+    answered.set()
+
+    async def fetch() -> JsonWebKeys:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        return [{"kid": str(asked)}]
+
+    jwks = Jwks(fetch=fetch, now_s=lambda: now_s)
+    assert await jwks.document() == b'{"keys":[{"kid":"1"}]}'
+    now_s = 1000.0
+    answered.clear()
+    for _ in range(3):
+        assert await asyncio.wait_for(jwks.document(), 0.2) == b'{"keys":[{"kid":"1"}]}'
+    assert asked == 2, "one question at a time"
+    answered.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert await jwks.document() == b'{"keys":[{"kid":"2"}]}'
+    assert asked == 2
