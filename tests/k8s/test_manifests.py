@@ -152,6 +152,22 @@ def test_a_role_is_given_all_that_it_does_not_start_without(overlay: Path) -> No
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_who_needs_no_database_can_reach_none(overlay: Path) -> None:
+    for pod in pods(overlay):
+        for container in (*pod["containers"], *pod.get("initContainers", [])):
+            arguments = container.get("args", [])
+            is_role = arguments[:1] == ["run"] and "DATABASE_URL" in needed(arguments[1], arguments[2:3])
+            told = {each["name"] for each in container.get("env", [])} & {"DATABASE_URL", "SIYU_ROLE_PASSWORD"}
+            assert bool(told) == (is_role or arguments[:1] == ["migrate"]), arguments
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_a_migration_stays_for_the_gate_to_see(overlay: Path) -> None:
+    for job in rendered(overlay).of("Job"):
+        assert "ttlSecondsAfterFinished" not in job["spec"], "a day later no Job would have migrated anything"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_each_client_has_its_own_secret(overlay: Path) -> None:
     for pod in pods(overlay):
         for container in pod["containers"]:
