@@ -31,6 +31,8 @@ _STANDINGS = """
         LIMIT 1
     ) AS m
 """
+# the sweeper, which locks no account, judges a standing at the same moment: who writes it again has to see its verdict
+_LOCK_STANDINGS = _STANDINGS.replace("LIMIT 1", "LIMIT 1 FOR UPDATE")
 _COUNTERS = """
     SELECT x.member_id::text, x.point_currency, c.amount_minor, c.orders, c.activity
     FROM unnest($2::uuid[], $3::text[], $4::date[], $5::date[]) AS x(member_id, point_currency, first, last)
@@ -110,9 +112,11 @@ _DROP_STANDING = """
 """
 
 
-async def standings(connection: Connection, tenant_id: str, accounts: Sequence[Account]) -> dict[Account, Standing]:
-    """The standings that are stored; who has none is in the lowest tier."""
-    rows = await raw(connection).fetch(_STANDINGS, tenant_id, *_split(accounts))
+async def standings(
+    connection: Connection, tenant_id: str, accounts: Sequence[Account], *, lock: bool = False
+) -> dict[Account, Standing]:
+    """The standings that are stored, locked for who is to write them; who has none is in the lowest tier."""
+    rows = await raw(connection).fetch(_LOCK_STANDINGS if lock else _STANDINGS, tenant_id, *_split(accounts))
     return {Account(row[0], row[1]): _standing(row) for row in rows}
 
 

@@ -71,7 +71,7 @@ class MemberFollowing:
         lowest = tier_rules.lowest(version.programme)
         after, change = tier_rules.after_merge(
             version.programme,
-            (await tiers.standings(connection, call.tenant_id, [account])).get(account, lowest),
+            (await tiers.standings(connection, call.tenant_id, [account], lock=True)).get(account, lowest),
             other or lowest,
             (await tiers.counters(connection, call.tenant_id, {account: window}))[account],
             now=call.now,

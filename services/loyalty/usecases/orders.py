@@ -183,7 +183,7 @@ class OrderPosting:
         if not windows:
             return _Ranks({}, {})
         return _Ranks(
-            await tiers.standings(connection, call.tenant_id, list(windows)),
+            await tiers.standings(connection, call.tenant_id, list(windows), lock=True),
             await tiers.counters(connection, call.tenant_id, windows),
         )
 

@@ -160,6 +160,31 @@ async def test_tiers_rise_at_once_and_fall_at_the_end(house: House) -> None:
     assert await house.audit() == {}
 
 
+async def test_an_order_of_a_member_whose_tier_is_being_judged_counts_from_the_verdict(house: House) -> None:
+    """Not from the tier that it read a moment before, which it would give back, with a version that was told already."""
+    member = new_id()
+    await house.pay(member, 60_000)
+    await house.advance(days=91)
+    judged, going_on = asyncio.Event(), asyncio.Event()
+
+    async def work(connection: Connection) -> None:
+        await house.sweeper.tiers.judge(connection, house.call(client_id="loyalty.sweeper"))
+        judged.set()
+        await going_on.wait()
+
+    judging = asyncio.create_task(house.system.run(house.tenant_id, work))
+    await judged.wait()
+    paying = asyncio.create_task(house.pay(member, 60_000))
+    await house.somebody_waits()
+    going_on.set()
+    await asyncio.gather(judging, paying)
+    await house.pay(member, 250_000)
+    changes, _ = await house.tiers.changes(
+        house.call(), member_id=member, point_currency=CURRENCY, size=10, before=None
+    )
+    assert [each.to_tier_id for each in changes] == ["gold", "silver", "base", "silver"]
+
+
 async def test_a_merge_moves_everything(house: House) -> None:
     """Points, pending, holds, debt and tiers are the survivor's; the alias's orders can still be refunded."""
     survivor, alias = new_id(), new_id()
