@@ -7,7 +7,7 @@ from services.loyalty.domain import tiers as tier_rules
 from services.loyalty.domain.events import LoyaltyEvent
 from services.loyalty.domain.programme import in_force
 from services.loyalty.domain.tiers import Standing
-from services.loyalty.store import members, programmes, tiers
+from services.loyalty.store import members, orders, programmes, tiers
 from services.loyalty.store.tiers import Account
 from services.loyalty.usecases.tiers import tier_changed
 from services.runtime import tenants
@@ -57,9 +57,14 @@ class MemberFollowing:
             member_id=merge.member_id,
             alias_id=merge.alias_id,
         )
-        concerned = await tiers.merge(connection, call.tenant_id, alias_id=merge.alias_id, member_id=merge.member_id)
+        # whose the points are now: a merge of the survivor itself, told in another partition, may have come before
+        survivors = await orders.survivors(connection, call.tenant_id, [merge.alias_id])
+        survivor = survivors.get(merge.alias_id)
+        if survivor is None:
+            return
+        concerned = await tiers.merge(connection, call.tenant_id, alias_id=merge.alias_id, member_id=survivor)
         for point_currency, standing in concerned.items():
-            await self._unite(connection, call, Account(merge.member_id, point_currency), standing)
+            await self._unite(connection, call, Account(survivor, point_currency), standing)
 
     async def _unite(self, connection: Connection, call: Call, account: Account, other: Standing | None) -> None:
         """Gives the survivor the tier that both have or reach together."""

@@ -89,6 +89,19 @@ async def test_merges_that_were_known_and_chains_of_them_in_one_batch(house: Hou
     assert await house.audit() == {}
 
 
+async def test_merges_that_come_in_the_other_order_leave_the_tier_with_the_last_survivor(house: House) -> None:
+    """Each merge is told in its survivor's partition, so that a chain of them may arrive from its end."""
+    last, middle, first = [new_id() for _ in range(3)]
+    await house.pay(first, 60_000)
+    await house.pay(middle, 1_000)
+    await house.merge(last, middle)
+    await house.merge(middle, first)
+    assert [await house.tier(member) for member in (last, middle, first)] == ["silver"] * 3
+    seen = await house.tiers.get(house.call(), member_id=last, point_currency="points")
+    assert (seen.counters.amount_minor, seen.counters.orders) == (61_000, 2)
+    assert await house.audit() == {}
+
+
 async def test_orders_of_a_member_who_is_being_merged_leave_the_merged_account_alone(house: House) -> None:
     """Once the survivor's account is locked: who waits for the one must not have the other."""
     survivor, alias = new_id(), new_id()
