@@ -1,7 +1,8 @@
 """The one adapter between gRPC and our servicers: `async (request, Call) -> reply`, and nothing of gRPC in them.
 
-A call passes: deadline, token, rule, validation, business time, room, servicer. Every refusal on the way is a
-DomainError and leaves as a google.rpc.Status; everything else leaves as INTERNAL with a trace id.
+A call passes: token, rule, deadline, business time, validation, room, servicer. Every refusal on the way is a
+DomainError and leaves as a google.rpc.Status; everything else leaves as INTERNAL with a trace id. A stream's servicer
+takes pairs of requests and calls: a stream stays open for longer than its token or a moment lasts.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ from services.runtime.violations import told
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_DEADLINE_S = 600.0
-# what a request says about a secret or a person must not stand in a refusal
 MAX_VIOLATIONS = 20
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -295,14 +295,23 @@ def _streaming(server: GrpcServer, rpc: _Rpc) -> Callable[[AsyncIterator[_Sent],
         with telemetry.entered(rpc.name, headers.get("traceparent", "")) as entered:
             started = entered
         refused: status_pb2.Status | None = None
+
+        async def calls() -> AsyncIterator[tuple[Message, Call]]:
+            async for sent in requests:
+                request, may_hold_nul = _read(sent)
+                call = await server.admit(rpc.rule, request, context, headers, started)
+                check_valid(request, may_hold_nul=may_hold_nul)
+                yield request, call
+
         try:
-            call = await server.admit(rpc.rule, None, context, headers, started)
-            server.limit.enter(rpc.rule.shedding, call.tenant_id)
+            # before its first request, and though it may never send one
+            opened = await server.admit(rpc.rule, None, context, headers, started)
+            server.limit.enter(rpc.rule.shedding, opened.tenant_id)
             try:
-                async for reply in rpc.serve(_valid(requests), call):
+                async for reply in rpc.serve(calls()):
                     yield reply
             finally:
-                server.limit.leave(call.tenant_id)
+                server.limit.leave(opened.tenant_id)
             rpc.answered.inc()
         except Exception as error:  # noqa: BLE001 - the boundary, inside the iteration
             refused = _refusal(rpc, error, started.trace_id)
@@ -310,13 +319,6 @@ def _streaming(server: GrpcServer, rpc: _Rpc) -> Callable[[AsyncIterator[_Sent],
             await context.abort_with_status(rpc_status.to_status(refused))
 
     return behaviour
-
-
-async def _valid(requests: AsyncIterator[_Sent]) -> AsyncIterator[Message]:
-    async for sent in requests:
-        request, may_hold_nul = _read(sent)
-        check_valid(request, may_hold_nul=may_hold_nul)
-        yield request
 
 
 def _refusal(rpc: _Rpc, error: Exception, trace_id: str) -> status_pb2.Status:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import grpc
@@ -15,9 +15,10 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from services.runtime.auth import TokenVerifier
+from services.runtime.auth import LEEWAY_S, TokenVerifier
 from services.runtime.call import ActorKind, Call
 from services.runtime.channels import Channels
+from services.runtime.clock import FixedClock
 from services.runtime.errors import DomainError, Exhausted, Invalid, Missing, NotAllowed, Refused, Unauthenticated
 from services.runtime.ids import new_id
 from services.runtime.server import GrpcServer, Mounted
@@ -71,9 +72,10 @@ class Points:
         return points_pb2.GetBalanceResponse(available_points=7)
 
     async def stream_accrue(
-        self, requests: AsyncIterator[points_pb2.StreamAccrueRequest], call: Call
+        self, requests: AsyncIterator[tuple[points_pb2.StreamAccrueRequest, Call]]
     ) -> AsyncIterator[points_pb2.StreamAccrueResponse]:
-        async for request in requests:
+        async for request, call in requests:
+            self.calls.append(call)
             yield points_pb2.StreamAccrueResponse(verdicts=[points_pb2.AccrueVerdict() for _ in request.items])
 
     def __getattr__(self, name: str) -> object:
@@ -247,6 +249,26 @@ async def test_a_stream_answers_each_request_and_refuses_a_bad_one(served: Simpl
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stream.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_each_request_of_a_stream_is_a_call_of_its_own_moment(served: SimpleNamespace) -> None:
+    """What happens while a stream is open has happened when it is told; and a token that ran out tells no more."""
+    served.server.clock = clock = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
+    stub = points_pb2_grpc.PointsServiceStub(served.channel)
+    item = points_pb2.AccrueRequest(request_id="r", member_id=MEMBER, point_currency="points", points=1, reason="x")
+    request = points_pb2.StreamAccrueRequest(items=[item])
+    short = token(lives_s=3 - LEEWAY_S)
+    stream = stub.StreamAccrue(timeout=9, metadata=(("authorization", f"Bearer {short}"),))
+    for _ in range(2):
+        await stream.write(request)
+        await stream.read()
+        clock.advance(timedelta(minutes=5))
+    first, second = (call.now for call in served.points.calls)
+    assert second - first == timedelta(minutes=5)
+    await asyncio.sleep(3.1)
+    await stream.write(request)
+    code, _, info = await refusal(stream.read())
+    assert (code, info.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
 
 
 async def test_overload_sheds_reads_before_captures(served: SimpleNamespace) -> None:

@@ -30,10 +30,10 @@ class PointsServicer:
         return convert.verdicts_message(points_pb2.BatchAccrueResponse(), granted)
 
     async def stream_accrue(
-        self, requests: AsyncIterator[points_pb2.StreamAccrueRequest], call: Call
+        self, requests: AsyncIterator[tuple[points_pb2.StreamAccrueRequest, Call]]
     ) -> AsyncIterator[points_pb2.StreamAccrueResponse]:
         """Grants many over a stream."""
-        async for request in requests:
+        async for request, call in requests:
             granted = await self.desk.accrue_many(call, convert.grants(request.items))
             yield convert.verdicts_message(points_pb2.StreamAccrueResponse(), granted)
 

@@ -97,16 +97,16 @@ class PointsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchAccrue(self, request, context):
-        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
-        an item are Accrue's.
+        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals
+        of an item are Accrue's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamAccrue(self, request_iterator, context):
-        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
-        item are Accrue's.
+        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Each request is a
+        call of its own moment, and needs the token to be still in force. Refusals of an item are Accrue's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,7 +132,8 @@ class PointsServiceServicer:
         """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
         Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-        if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
+        if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
+        (ALREADY_EXISTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,12 +40,12 @@ class PointsServiceStub:
     BALANCE_TOO_LARGE (INVALID_ARGUMENT) if the member's points would not be counted by 64 bits; it is not stored.
     """
     BatchAccrue: _grpc.UnaryUnaryMultiCallable[_points_pb2.BatchAccrueRequest, _points_pb2.BatchAccrueResponse]
-    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
-    an item are Accrue's.
+    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals
+    of an item are Accrue's.
     """
     StreamAccrue: _grpc.StreamStreamMultiCallable[_points_pb2.StreamAccrueRequest, _points_pb2.StreamAccrueResponse]
-    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
-    item are Accrue's.
+    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Each request is a
+    call of its own moment, and needs the token to be still in force. Refusals of an item are Accrue's.
     """
     QuotePoints: _grpc.UnaryUnaryMultiCallable[_points_pb2.QuotePointsRequest, _points_pb2.QuotePointsResponse]
     """Tells what an order would earn by the programme in force; nothing is stored.
@@ -58,7 +58,8 @@ class PointsServiceStub:
     """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
     Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-    if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
+    if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
+    (ALREADY_EXISTS).
     """
     CaptureHold: _grpc.UnaryUnaryMultiCallable[_points_pb2.CaptureHoldRequest, _points_pb2.CaptureHoldResponse]
     """Spends a hold, all or in part; what is left of it goes back.
@@ -86,12 +87,12 @@ class PointsServiceAsyncStub(PointsServiceStub):
     BALANCE_TOO_LARGE (INVALID_ARGUMENT) if the member's points would not be counted by 64 bits; it is not stored.
     """
     BatchAccrue: _aio.UnaryUnaryMultiCallable[_points_pb2.BatchAccrueRequest, _points_pb2.BatchAccrueResponse]  # type: ignore[assignment]
-    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
-    an item are Accrue's.
+    """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals
+    of an item are Accrue's.
     """
     StreamAccrue: _aio.StreamStreamMultiCallable[_points_pb2.StreamAccrueRequest, _points_pb2.StreamAccrueResponse]  # type: ignore[assignment]
-    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
-    item are Accrue's.
+    """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Each request is a
+    call of its own moment, and needs the token to be still in force. Refusals of an item are Accrue's.
     """
     QuotePoints: _aio.UnaryUnaryMultiCallable[_points_pb2.QuotePointsRequest, _points_pb2.QuotePointsResponse]  # type: ignore[assignment]
     """Tells what an order would earn by the programme in force; nothing is stored.
@@ -104,7 +105,8 @@ class PointsServiceAsyncStub(PointsServiceStub):
     """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
     Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-    if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
+    if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
+    (ALREADY_EXISTS).
     """
     CaptureHold: _aio.UnaryUnaryMultiCallable[_points_pb2.CaptureHoldRequest, _points_pb2.CaptureHoldResponse]  # type: ignore[assignment]
     """Spends a hold, all or in part; what is left of it goes back.
@@ -141,8 +143,8 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _points_pb2.BatchAccrueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_points_pb2.BatchAccrueResponse, _abc.Awaitable[_points_pb2.BatchAccrueResponse]]:
-        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals of
-        an item are Accrue's.
+        """Grants up to 500 items, each with a verdict of its own: one that is refused does not fail its neighbours. Refusals
+        of an item are Accrue's.
         """
 
     @_abc_1.abstractmethod
@@ -151,8 +153,8 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_points_pb2.StreamAccrueRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_points_pb2.StreamAccrueResponse], _abc.AsyncIterator[_points_pb2.StreamAccrueResponse]]:
-        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Refusals of an
-        item are Accrue's.
+        """BatchAccrue over one stream: a reply for each request, in order. For an off-line till or a replay. Each request is a
+        call of its own moment, and needs the token to be still in force. Refusals of an item are Accrue's.
         """
 
     @_abc_1.abstractmethod
@@ -183,7 +185,8 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
         Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-        if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
+        if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
+        (ALREADY_EXISTS).
         """
 
     @_abc_1.abstractmethod

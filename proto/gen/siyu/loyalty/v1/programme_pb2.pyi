@@ -132,7 +132,9 @@ class ExpiryClass(_message.Message):
     days: _builtins.int
     """Days after earning, expiring at the end of the last day in the brand's time zone; 0: see `end_of_year_after`."""
     end_of_year_after: _builtins.int
-    """With days = 0: the end of the calendar year so many years after earning (1: the end of next year); 0 and days 0: never."""
+    """With days = 0: the end of the calendar year so many years after earning (1: the end of next year); 0 and days 0:
+    never.
+    """
     def __init__(
         self,
         *,
