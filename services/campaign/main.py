@@ -27,6 +27,7 @@ from services.runtime.database import EVERY_TENANT, Database, Lane
 from services.runtime.errors import DomainError
 from services.runtime.events import Handler
 from services.runtime.feed import Feed, PeerFeed
+from services.runtime.forgetting import until_done
 from services.runtime.leases import Lease, pause
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Started, running
@@ -112,8 +113,8 @@ async def _sweep_for_ever(context: Context, database: Database, sweeper: Sweeper
         try:
             await sweeper.sweep(_sweeping_call())
             if rounds % FORGET_EVERY_ROUNDS == 0:
-                await database.run(EVERY_TENANT, idempotency.forget_expired)
-                await database.run(EVERY_TENANT, log.trim)
+                await until_done(database, idempotency.forget_expired, at_once=idempotency.FORGET_BATCH)
+                await until_done(database, log.trim, at_once=log.TRIM_BATCH)
         except DomainError as error:
             # the database is away; the next round finds it again
             _log.warning("a sweep was cut short", reason=error.reason)

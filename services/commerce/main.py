@@ -16,10 +16,11 @@ from services.commerce.usecases import saga, sweeping
 from services.commerce.usecases.shop import SERVICE, Shop
 from services.runtime import audit, log
 from services.runtime.consumer import Consumer
-from services.runtime.database import EVERY_TENANT, Database
+from services.runtime.database import Database
 from services.runtime.errors import DomainError
 from services.runtime.events import Handler
 from services.runtime.feed import Feed, FeedChannel, OwnFeed, PeerFeed
+from services.runtime.forgetting import until_done
 from services.runtime.leases import Lease, pause
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Serving, Started, running
@@ -69,7 +70,7 @@ async def start_sweeper(context: Context) -> Started:
         nonlocal rounds
         swept = await sweeping.sweep(shop, system)
         if rounds % TRIM_EVERY_ROUNDS == 0:
-            await system.run(EVERY_TENANT, log.trim)
+            await until_done(system, log.trim, at_once=log.TRIM_BATCH)
         rounds += 1
         return swept.any
 

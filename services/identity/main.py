@@ -27,9 +27,10 @@ from services.identity.usecases.tenants import TenantDesk
 from services.identity.usecases.tokens import ClientLookup, TokenDesk, client_lookup
 from services.runtime import audit, idempotency, log
 from services.runtime.clock import SystemClock
-from services.runtime.database import EVERY_TENANT, Database, Lane
+from services.runtime.database import Database, Lane
 from services.runtime.errors import DomainError
 from services.runtime.feed import Feed
+from services.runtime.forgetting import until_done
 from services.runtime.leases import Lease, pause
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Started, running
@@ -146,8 +147,8 @@ async def _sweep_for_ever(database: Database, signing: SigningKeys, stop: asynci
 
 async def sweep(database: Database, signing: SigningKeys) -> None:
     """One round, in bounded steps; what it leaves is the next round's."""
-    await database.run(EVERY_TENANT, idempotency.forget_expired)
-    await database.run(EVERY_TENANT, log.trim)
+    await until_done(database, idempotency.forget_expired, at_once=idempotency.FORGET_BATCH)
+    await until_done(database, log.trim, at_once=log.TRIM_BATCH)
     await signing.rotate()
     await signing.drop_old()
 

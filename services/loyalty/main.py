@@ -21,10 +21,11 @@ from services.loyalty.usecases.tiers import TierDesk, TierEnding
 from services.runtime import audit, idempotency, log
 from services.runtime.clock import SystemClock
 from services.runtime.consumer import Consumer
-from services.runtime.database import EVERY_TENANT, Lane
+from services.runtime.database import Lane
 from services.runtime.errors import DomainError
 from services.runtime.events import Handler
 from services.runtime.feed import Feed, PeerFeed
+from services.runtime.forgetting import until_done
 from services.runtime.leases import Lease, pause
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Started, running
@@ -140,8 +141,8 @@ async def _sweep_for_ever(context: Context, sweeper: Sweeper) -> None:
             await sweeper.sweep()
             if rounds % FORGET_EVERY_SWEEPS == 0:
                 await sweeper.forget()
-                await database.run(EVERY_TENANT, idempotency.forget_expired)
-                await database.run(EVERY_TENANT, log.trim)
+                await until_done(database, idempotency.forget_expired, at_once=idempotency.FORGET_BATCH)
+                await until_done(database, log.trim, at_once=log.TRIM_BATCH)
             rounds += 1
         except DomainError as error:
             # the database is away; the next round finds it again

@@ -28,9 +28,9 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 REFUSALS_KEPT_H = 24
+FORGET_BATCH = 1000
 REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
 _FINGERPRINT_BYTES = 16
-_FORGET_BATCH = 1000
 
 _FIND = """
     SELECT fingerprint, reply, refusal
@@ -206,5 +206,5 @@ def refusal_from_json(stored: dict[str, Any]) -> DomainError:
 
 async def forget_expired(connection: Connection) -> int:
     """Deletes a bounded number of refusals older than their 24 hours, on the system role; how many there were."""
-    status = await raw(connection).execute(_FORGET, _FORGET_BATCH)
+    status = await raw(connection).execute(_FORGET, FORGET_BATCH)
     return int(status.rpartition(" ")[2])

@@ -344,7 +344,8 @@ async def note_reader(connection: Connection, reader: str, positions: Mapping[in
 
 
 async def trim(connection: Connection) -> int:
-    """Deletes a bounded number of blocks older than 7 days and behind every reader; how many there were."""
+    """Deletes a bounded number of each partition's blocks that are older than 7 days and behind every reader; how many
+    there were. Fewer than TRIM_BATCH: no partition has more."""
     count: int = await raw(connection).fetchval(_TRIM, KEPT_DAYS, READER_FORGOTTEN_DAYS, TRIM_BATCH)
     return count
 

@@ -57,7 +57,10 @@ async def expire_holds(
     return expired
 
 
-async def forget(connection: Connection, machine_now: datetime, *, limit: int) -> None:
-    """Drops tombstones after their 7 days, and refusals after their 24 hours."""
-    await raw(connection).execute(_FORGET_TOMBSTONES, machine_now, limit)
-    await raw(connection).execute(_FORGET_REFUSALS, machine_now, limit)
+async def forget(connection: Connection, machine_now: datetime, *, limit: int) -> int:
+    """Drops tombstones after their 7 days, and refusals after their 24 hours, up to `limit` of each; how many it were.
+
+    Fewer than `limit`: there are no more."""
+    tombstones = await raw(connection).execute(_FORGET_TOMBSTONES, machine_now, limit)
+    refusals = await raw(connection).execute(_FORGET_REFUSALS, machine_now, limit)
+    return sum(int(status.rpartition(" ")[2]) for status in (tombstones, refusals))

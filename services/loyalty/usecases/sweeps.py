@@ -8,6 +8,7 @@ from services.loyalty.usecases.tiers import JUDGED_AT_ONCE, TierEnding
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import Clock
 from services.runtime.database import EVERY_TENANT, Connection, Database
+from services.runtime.forgetting import until_done
 from services.runtime.tenants import Tenant
 
 ACCOUNTS_AT_ONCE = 200
@@ -42,10 +43,10 @@ class Sweeper:
         """Drops what need not be remembered any more."""
         machine_now = self.clock.now()
 
-        async def work(connection: Connection) -> None:
-            await sweeps.forget(connection, machine_now, limit=FORGOTTEN_AT_ONCE)
+        async def work(connection: Connection) -> int:
+            return await sweeps.forget(connection, machine_now, limit=FORGOTTEN_AT_ONCE)
 
-        await self.database.run(EVERY_TENANT, work)
+        await until_done(self.database, work, at_once=FORGOTTEN_AT_ONCE)
 
     async def _tenant(self, tenant: Tenant, machine_now: datetime) -> int:
         now = tenant.test_clock_at or machine_now

@@ -112,6 +112,29 @@ async def test_a_refused_grant_stays_refused_for_a_day(house: House) -> None:
     assert await house.audit() == {}
 
 
+async def test_a_round_forgets_all_refusals_whose_day_is_over(house: House) -> None:
+    """However many: what a round left would add up where more are refused than it takes."""
+
+    async def refuse(connection: Connection) -> None:
+        await raw(connection).execute(
+            """
+            INSERT INTO point_requests (tenant_id, client_id, family, request_id, fingerprint, refusal)
+            SELECT $1::uuid, 'till-1', 'loyalty.holds', n::text, '', 'INSUFFICIENT_POINTS'
+            FROM generate_series(1, 2500) AS n
+            """,
+            house.tenant_id,
+        )
+
+    async def left(connection: Connection) -> int:
+        count: int = await raw(connection).fetchval("SELECT count(*) FROM point_requests")
+        return count
+
+    await house.system.run(house.tenant_id, refuse)
+    house.clock.advance(timedelta(days=2000))
+    await house.sweeper.forget()
+    assert await house.system.read(house.tenant_id, left) == 0
+
+
 async def test_a_storm_of_duplicates_posts_once(house: House) -> None:
     """Duplicates in one batch and over lanes share the verdict."""
     member = new_id()
