@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from services.loyalty.domain.points import Balance, Hold, HoldState, refusal, reused
+from services.loyalty.domain.programme import NEVER
 from services.loyalty.domain.requests import BalanceAsked, HoldAsked, ResolveAsked
 from services.loyalty.store import batches
 from services.runtime.database import Connection, Lane, raw
@@ -125,8 +126,8 @@ async def balances(lane: Lane, tenant_id: str, asked: Sequence[BalanceAsked]) ->
             pending_points=pending[i],
             held_points=held[i],
             debt_points=debt[i],
-            next_expiry_at=next_expiry[i],
-            next_expiry_points=next_points[i],
+            next_expiry_at=None if next_expiry[i] == NEVER else next_expiry[i],
+            next_expiry_points=0 if next_expiry[i] == NEVER else next_points[i],
         )
         for i in range(len(asked))
     ]

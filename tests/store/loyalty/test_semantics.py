@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from services.loyalty.domain.programme import ExpiryClass
 from services.runtime.ids import new_id
 from tests.store.loyalty.conftest import CURRENCY, PROGRAMME, House
 
@@ -155,3 +156,18 @@ async def test_two_units_that_earn_35_each_and_burn_150(
         seen.append((await house.balance(member))[:2])
     assert seen == expected
     assert await house.audit() == {}
+
+
+async def test_points_that_never_expire_are_not_what_expires_next(house: House) -> None:
+    """Nothing is, as the contract says it; with others beside them, those are."""
+    await house.advance(seconds=1)
+    classes = (ExpiryClass(class_id="ever"), ExpiryClass(class_id="week", days=7))
+    await house.publish(replace(PROGRAMME, expiry_classes=classes, earn_rules=()))
+    member = new_id()
+    await house.grant(member, 100)
+    found = await house.points.balance(house.call(), member_id=member, point_currency=CURRENCY)
+    assert (found.available_points, found.next_expiry_points, found.next_expiry_at) == (100, 0, None)
+    await house.grant(member, 30, expiry_class="week")
+    found = await house.points.balance(house.call(), member_id=member, point_currency=CURRENCY)
+    assert (found.available_points, found.next_expiry_points) == (130, 30)
+    assert found.next_expiry_at == datetime(2026, 1, 8, 16, tzinfo=UTC)
