@@ -1,13 +1,18 @@
 """Posting what is due by the passing of time. Nothing waits for it: a call that touches an account settles it first."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+
+import structlog
 
 from services.loyalty.store import sweeps
 from services.loyalty.usecases.tiers import JUDGED_AT_ONCE, TierEnding
 from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import Clock
 from services.runtime.database import EVERY_TENANT, Connection, Database
+from services.runtime.errors import Unavailable
+from services.runtime.events import reason_of, stack_of
 from services.runtime.forgetting import until_done
 from services.runtime.tenants import Tenant
 
@@ -17,6 +22,8 @@ FORGOTTEN_AT_ONCE = 1000
 # what a round leaves is the next round's: one tenant must not keep the others waiting
 MAX_STEPS = 50
 STEP_TIMEOUT_S = 20.0
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +35,9 @@ class Sweeper:
     clock: Clock
 
     async def sweep(self) -> int:
-        """One round; how many accounts, holds and standings were due."""
+        """One round; how many accounts, holds and standings were due. What fails is told and tried again next round.
+
+        Raises Unavailable."""
         machine_now = self.clock.now()
 
         async def due(connection: Connection) -> list[Tenant]:
@@ -62,11 +71,22 @@ class Sweeper:
 
         done = 0
         for step, full in ((settle, ACCOUNTS_AT_ONCE), (holds, HOLDS_AT_ONCE), (tiers, JUDGED_AT_ONCE)):
-            for _ in range(MAX_STEPS):
-                count = await self.database.run(tenant.id, step, timeout_s=STEP_TIMEOUT_S)
-                done += count
-                if count < full:
-                    break
+            try:
+                done += await self._steps(tenant.id, step, full=full)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other tenants' points are due as well
+                known = {"tenant_id": tenant.id, "step": step.__name__}
+                _log.error("what is due stays", reason=reason_of(error), stack=stack_of(error), **known)
+        return done
+
+    async def _steps(self, tenant_id: str, step: Callable[[Connection], Awaitable[int]], *, full: int) -> int:
+        done = 0
+        for _ in range(MAX_STEPS):
+            count = await self.database.run(tenant_id, step, timeout_s=STEP_TIMEOUT_S)
+            done += count
+            if count < full:
+                break
         return done
 
 

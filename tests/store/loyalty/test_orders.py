@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from services.loyalty.domain.programme import TierWindow
 from services.loyalty.store.orders import SELLER
@@ -88,6 +89,31 @@ async def test_pending_points_mature_and_expire_by_business_time(house: House) -
     assert await house.balance(member) == (100, 0, 0, 0), "the bonus class lives for 7 days"
     assert await house.audit() == {}
     assert (await house.figures())["points_expired"] == 50
+
+
+async def test_a_brand_whose_points_cannot_be_swept_keeps_no_other_waiting(house: House) -> None:
+    """Brands are swept in turn: what is wrong with one's books is told, and the next one's points mature."""
+    other = replace(house, tenant_id=new_id())
+    for brand in (house, other):
+        await brand.advance(seconds=1)
+        await brand.publish(replace(PROGRAMME, return_window_days=3))
+    members = {brand.tenant_id: new_id() for brand in (house, other)}
+    for brand in (house, other):
+        await brand.pay(members[brand.tenant_id], 10_000)
+
+    async def lose(connection: Connection) -> None:
+        await raw(connection).execute(
+            "UPDATE accounts SET pending_points = 0 WHERE tenant_id = $1::uuid", house.tenant_id
+        )
+
+    await house.system.run(house.tenant_id, lose)
+    for brand in (house, other):
+        await brand.advance(days=4)
+    with structlog.testing.capture_logs() as logs:
+        assert await house.sweeper.sweep() == 1
+    assert [(told["tenant_id"], told["step"]) for told in logs] == [(house.tenant_id, "settle")]
+    assert "accounts_pending_not_negative" in logs[0]["reason"]
+    assert await other.audit() == {}
 
 
 async def test_an_offline_burn_beyond_the_balance_is_debt(house: House) -> None:
