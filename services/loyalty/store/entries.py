@@ -25,7 +25,6 @@ _PAGE = """
       AND e.member_id IN (
           SELECT $2::uuid
           UNION ALL SELECT a.alias_id FROM aliases AS a WHERE a.tenant_id = $1::uuid AND a.member_id = $2::uuid
-          UNION ALL SELECT a.member_id FROM aliases AS a WHERE a.tenant_id = $1::uuid AND a.alias_id = $2::uuid
       )
       AND c.point_currency = $3
       AND ($4::bigint IS NULL OR (e.account_version, e.entry_id) < ($4::bigint, $5::uuid))
@@ -37,7 +36,7 @@ _PAGE = """
 async def page(
     connection: Connection, tenant_id: str, *, member_id: str, point_currency: str, after: Place | None, limit: int
 ) -> list[Entry]:
-    """Up to `limit` entries, newest first, after the given place."""
+    """Up to `limit` entries of a member that is nobody's alias, newest first, after the given place."""
     rows = await raw(connection).fetch(
         _PAGE,
         tenant_id,

@@ -13,9 +13,6 @@ OFFLINE_HOLD = "offline:"
 SELLER = "service:commerce"
 """Who holds points for an order."""
 
-_SURVIVORS = (
-    "SELECT alias_id::text, member_id::text FROM aliases WHERE tenant_id = $1::uuid AND alias_id = ANY($2::uuid[])"
-)
 _ENTER = "SELECT members::text[], owing FROM enter($1::uuid, $2, $4, $3::uuid[])"
 # lots that were spent and that expired count: a pool's total only grows
 _COLLECTED = """
@@ -98,12 +95,6 @@ class OfflineBurn:
     occurred_at: datetime
     store_id: str
     channel: str
-
-
-async def survivors(connection: Connection, tenant_id: str, member_ids: Sequence[str]) -> dict[str, str]:
-    """The survivor of each of the members that were merged away."""
-    rows = await raw(connection).fetch(_SURVIVORS, tenant_id, sorted(set(member_ids)))
-    return dict(rows)
 
 
 async def enter(

@@ -7,7 +7,7 @@ from services.loyalty.domain import tiers as tier_rules
 from services.loyalty.domain.events import LoyaltyEvent
 from services.loyalty.domain.programme import in_force
 from services.loyalty.domain.tiers import Standing
-from services.loyalty.store import members, orders, programmes, tiers
+from services.loyalty.store import members, programmes, tiers
 from services.loyalty.store.tiers import Account
 from services.loyalty.usecases.tiers import tier_changed
 from services.runtime import tenants
@@ -58,7 +58,7 @@ class MemberFollowing:
             alias_id=merge.alias_id,
         )
         # whose the points are now: a merge of the survivor itself, told in another partition, may have come before
-        survivors = await orders.survivors(connection, call.tenant_id, [merge.alias_id])
+        survivors = await members.survivors(connection, call.tenant_id, [merge.alias_id])
         survivor = survivors.get(merge.alias_id)
         if survivor is None:
             return

@@ -19,7 +19,7 @@ from services.loyalty.domain.events import LoyaltyEvent, PointsPosted, TierChang
 from services.loyalty.domain.orders import AccruedOrder, Inverse, PaidOrder, Refund, invert
 from services.loyalty.domain.programme import Programme, Version
 from services.loyalty.domain.tiers import Change, Counters, Standing
-from services.loyalty.store import orders, tiers
+from services.loyalty.store import members, orders, tiers
 from services.loyalty.store import programmes as programme_store
 from services.loyalty.store.tiers import Account, Day
 from services.loyalty.usecases.programmes import class_of
@@ -126,7 +126,7 @@ class OrderPosting:
         ours = [fact for fact in facts if fact.member_id and fact.point_currency]
         if not ours:
             return
-        survivors = await orders.survivors(connection, call.tenant_id, [fact.member_id for fact in ours])
+        survivors = await members.survivors(connection, call.tenant_id, [fact.member_id for fact in ours])
         moved = [replace(fact, member_id=survivors.get(fact.member_id, fact.member_id)) for fact in ours]
         book = _Book(connection, call)
         in_waves = [wave for wave in waves(moved) if wave]

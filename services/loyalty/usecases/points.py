@@ -10,7 +10,7 @@ from services.loyalty.domain.points import Accrued, Balance, Entry, Hold
 from services.loyalty.domain.programme import check_moment
 from services.loyalty.domain.requests import BalanceAsked, HoldAsked, QuoteAsked, ResolveAsked
 from services.loyalty.domain.tiers import lowest, tier_of
-from services.loyalty.store import entries, grants, ledger, orders, tiers
+from services.loyalty.store import entries, grants, ledger, members, tiers
 from services.loyalty.usecases.programmes import ProgrammeBook
 from services.runtime.batching import Batcher
 from services.runtime.call import Call
@@ -109,8 +109,8 @@ class PointsDesk:
         version = await self.book.in_force(call, asked.point_currency, occurred_at)
 
         async def work(connection: Connection) -> Decimal:
-            survivors = await orders.survivors(connection, call.tenant_id, [asked.member_id])
-            account = tiers.Account(survivors.get(asked.member_id, asked.member_id), asked.point_currency)
+            survivor = await members.survivor(connection, call.tenant_id, asked.member_id)
+            account = tiers.Account(survivor, asked.point_currency)
             found = await tiers.standings(connection, call.tenant_id, [account])
             tier = tier_of(version.programme, found.get(account) or lowest(version.programme))
             return tier.multiplier if tier else Decimal(1)
@@ -126,14 +126,16 @@ class PointsDesk:
     async def entries(
         self, call: Call, *, member_id: str, point_currency: str, size: int, after: tuple[int, str] | None
     ) -> tuple[list[Entry], tuple[int, str] | None]:
-        """A page of entries, newest first, and where the next one starts; None after the last."""
+        """A page of entries, newest first, and where the next one starts; None after the last.
+
+        A merged member's are its survivor's."""
         limit = page_size(size)
 
         async def work(connection: Connection) -> list[Entry]:
             return await entries.page(
                 connection,
                 call.tenant_id,
-                member_id=member_id,
+                member_id=await members.survivor(connection, call.tenant_id, member_id),
                 point_currency=point_currency,
                 after=after and entries.Place(*after),
                 limit=limit + 1,

@@ -7,7 +7,7 @@ from services.loyalty.domain import tiers as tier_rules
 from services.loyalty.domain.events import LoyaltyEvent, TierChanged
 from services.loyalty.domain.programme import Version, in_force
 from services.loyalty.domain.tiers import Change, Counters, Standing
-from services.loyalty.store import orders, programmes, tiers
+from services.loyalty.store import members, programmes, tiers
 from services.loyalty.store.tiers import Account
 from services.loyalty.usecases.programmes import ProgrammeBook
 from services.runtime.call import Call
@@ -118,8 +118,7 @@ def tier_changed(account: Account, version: int, change: Change) -> LoyaltyEvent
 
 
 async def _account(connection: Connection, call: Call, member_id: str, point_currency: str) -> Account:
-    survivors = await orders.survivors(connection, call.tenant_id, [member_id])
-    return Account(survivors.get(member_id, member_id), point_currency)
+    return Account(await members.survivor(connection, call.tenant_id, member_id), point_currency)
 
 
 def _seen(version: Version, found: Standing | None, counters: Counters) -> TierSeen:

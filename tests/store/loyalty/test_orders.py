@@ -187,7 +187,7 @@ async def test_tiers_rise_at_once_and_fall_at_the_end(house: House) -> None:
 
 
 async def test_an_order_of_a_member_whose_tier_is_being_judged_counts_from_the_verdict(house: House) -> None:
-    """Not from the tier that it read a moment before, which it would give back, with a version that was told already."""
+    """Not from the tier that it read before, which it would give back, with a version that was told already."""
     member = new_id()
     await house.pay(member, 60_000)
     await house.advance(days=91)
@@ -230,6 +230,23 @@ async def test_a_merge_moves_everything(house: House) -> None:
     await house.hold(alias, 105, "h2")
     assert await house.balance(survivor) == (0, 0, 105, 0)
     assert await house.audit() == {}
+
+
+async def test_the_history_of_merged_members_is_one_by_whichever_id_it_is_asked(house: House) -> None:
+    """All that came into the survivor's points is in it, so that it sums to the balance."""
+    survivor, one, other = members = [new_id() for _ in range(3)]
+    for points, member in enumerate(members, 1):
+        await house.grant(member, points)
+    for alias in (one, other):
+        await house.merge(survivor, alias)
+    found = []
+    for member in members:
+        entries, _ = await house.points.entries(
+            house.call(), member_id=member, point_currency=CURRENCY, size=50, after=None
+        )
+        assert sum(entry.points for entry in entries) == 6
+        found.append(entries)
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize(
