@@ -135,12 +135,11 @@ async def resolve(shop: Shop, call: Call, due: Sequence[Step]) -> None:
         for step, (event, error) in zip(due, outcomes, strict=True):
             if event is None:
                 await steps.failed(connection, call.tenant_id, step, error=error)
-                continue
-            moves.append((step.kind, step.state, advance(step.state, event)))
+            elif event is StepEvent.CAPTURE_IMPOSSIBLE:
+                await _lose(connection, shop, call, step)
+            else:
+                moves.append((step.kind, step.state, advance(step.state, event)))
         await steps.move(connection, call.tenant_id, due[0].order_id, moves)
-        lost = [step for step, (event, _) in zip(due, outcomes, strict=True) if event is StepEvent.CAPTURE_IMPOSSIBLE]
-        for step in lost:
-            await _record_loss(connection, shop, call, step)
 
     await shop.database.run(call.tenant_id, write)
 
@@ -193,8 +192,11 @@ async def _resolve(shop: Shop, call: Call, step: Step) -> tuple[StepEvent | None
     return (StepEvent.CAPTURE_DONE if capturing else StepEvent.VOID_DONE), ""
 
 
-async def _record_loss(connection: Connection, shop: Shop, call: Call, step: Step) -> None:
-    """A hold that was gone when its paid order came to capture it: the goods are sold, a person must see it."""
+async def _lose(connection: Connection, shop: Shop, call: Call, step: Step) -> None:
+    """A hold that was gone when its paid order came to capture it: the goods are sold, a person must see it, once."""
+    lost_now = (step.kind, step.state, advance(step.state, StepEvent.CAPTURE_IMPOSSIBLE))
+    if not await steps.move(connection, call.tenant_id, step.order_id, [lost_now]):
+        return  # who tried it at the same moment has told it
     stored = (await orders.find(connection, call.tenant_id, [step.order_id]))[step.order_id]
     _log.error("a hold was lost", order_id=step.order_id, step=step.kind.name)
     lost = SaleException(
