@@ -114,8 +114,9 @@ async def _record(shop: Shop, call: Call, offline: OfflineSale, once: Once[Recor
 
     async def prepare(connection: Connection) -> tuple[KnownSale | None, Goods]:
         found = await find_sale(connection, call, sale, order_id=order_id, request_key=request_key)
-        own = next((each for each in found if each.own), None)
-        known = own or of_number(found, sale, attempt.goods)
+        # an attempt that was never paid is no sale: it gives way, whatever its goods were
+        known = next((each for each in found if each.own or each.state is OrderState.PENDING_PAYMENT), None)
+        known = known or of_number(found, sale, attempt.goods)
         return known, await goods_of(connection, call.tenant_id, basket, shop.open_stores)
 
     known, goods = await shop.database.read(call.tenant_id, prepare, timeout_s=call.remaining_s())

@@ -78,15 +78,20 @@ async def test_an_off_line_sale_that_comes_on_line_again_is_its_customers(brand:
     assert refused.value.reason == "SALE_NUMBER_REUSED"
 
 
-async def test_an_on_line_attempt_that_died_gives_way_to_the_fact(brand: Brand) -> None:
+@pytest.mark.parametrize("sku", ["TEA", "CUP"], ids=["the same goods", "other goods"])
+async def test_an_on_line_attempt_that_died_gives_way_to_the_fact(brand: Brand, sku: str) -> None:
     brand.peers.points.balances[brand.member_id] = 500
     brand.peers.link.lose.append("points.hold")
     basket = brand.basket(line("1", "TEA", 1, 500), burn=100)
     with pytest.raises(Unavailable):
         await brand.sell(brand.sale(basket, number="6"))
-    (verdict,) = await replay(brand, offline(brand, basket, [500], number="6"))
+    before, _ = await brand.on_hand(sku)
+    sold = brand.basket(line("1", sku, 1, 500), burn=100)
+    (verdict,) = await replay(brand, offline(brand, sold, [500], number="6"))
+    assert verdict.refusal_reason == ""
     assert (verdict.duplicate, verdict.order.state) == (False, order_pb2.ORDER_STATE_PAID)
-    assert await brand.on_hand("TEA") == (9, 0)
+    assert await brand.on_hand(sku) == (before - 1, 0)
+    assert (await brand.on_hand("TEA"))[1] == 0
     await brand.resume()
     await brand.audited()
 
