@@ -149,7 +149,8 @@ def _parameters(parameters: list[Json]) -> str:
         return ""
     rows = "".join(
         f"<tr><td><code>{escape(each['name'])}</code>{_must(each.get('required', False))}</td>"
-        f"<td>{escape(each['in'])}<br>{_kind(each['schema'])}</td><td>{inline(each['description'])}{_limits(each['schema'])}</td></tr>"
+        f"<td>{escape(each['in'])}<br>{_kind(each['schema'])}</td>"
+        f"<td>{inline(each['description'])}{_limits(each['schema'])}</td></tr>"
         for each in parameters
     )
     return f"<h4>Parameters</h4><table>{rows}</table>"
@@ -208,11 +209,7 @@ def _type_link(schema: Json) -> str:
 def _limits(schema: Json) -> str:
     """The rules as short marks, without those that every 64-bit number has."""
     told = []
-    for low, high, unit in (
-        ("minLength", "maxLength", "characters"),
-        ("minItems", "maxItems", "items"),
-        ("minimum", "maximum", ""),
-    ):
+    for low, high, unit in _RANGES:
         if low in schema or high in schema:
             told.append(f"{schema.get(low, '')}…{schema.get(high, '')} {unit}".strip())
     if "pattern" in schema and schema.get("format") not in {"int64", "uint64"}:

@@ -152,8 +152,7 @@ def _operation(rpc: Rpc, binding: Binding, number: int, schemas: Schemas) -> dic
     # names that the URL's variables take from the body's top level; nested ones may stand in both
     in_path = {name for name in binding.variables if "." not in name}
     operation: dict[str, Any] = {
-        "operationId": f"{rpc.descriptor.containing_service.name}_{rpc.descriptor.name}"
-        + ("" if number == 0 else f"_{number + 1}"),
+        "operationId": operation_id(rpc, number),
         "tags": [tag_of(rpc)],
         "summary": first_sentence(rpc.comment) or rpc.descriptor.name,
         "description": "\n\n".join([rpc.comment, _who(rpc), _how(rpc)]),

@@ -122,5 +122,5 @@ def request_id_of(order_id: str, kind: StepKind, action: str) -> str:
 
 
 def retry_after_s(attempts: int) -> int:
-    """Seconds until the worker tries a step again: 2, 4, 8, then every 60."""
+    """Seconds until the worker tries a step again: 2, 4, 8, 16, 32, then every 60."""
     return min(60, 2 << min(attempts, 5))

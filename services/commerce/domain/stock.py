@@ -60,9 +60,6 @@ class Movement:
     postings: tuple[Posting, ...] = ()
 
 
-NO_MOVEMENT = Movement(levels=())
-
-
 def demand_of(lines: Iterable[Line]) -> dict[Sku, int]:
     """What the lines take from stock, summed per SKU first, in the order in which rows are locked."""
     demand: dict[Sku, int] = {}

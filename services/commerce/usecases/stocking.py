@@ -17,7 +17,7 @@ from services.runtime.call import Call
 from services.runtime.database import Connection
 from services.runtime.errors import Invalid
 from services.runtime.idempotency import Once
-from services.runtime.ids import Sku, StoreId, new_id
+from services.runtime.ids import Sku, StoreId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ async def post_document(shop: Shop, call: Call, document: StockDocument, once: O
         movement = rules.post(levels, kind=document.kind, lines=document.lines)
         cause = Cause(reason=document.reason, occurred_at=document.occurred_at or call.now)
         written = await stock.write(connection, call.tenant_id, document.store_id, movement, cause)
-        return written.get(document.kind) or new_id()
+        return written[document.kind]
 
     return await stores.once_in(shop, call, once, {document.store_id: "store_id"}, work)
 

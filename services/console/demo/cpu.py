@@ -7,7 +7,8 @@ from pathlib import Path
 
 PROC = Path("/proc")
 OURSELVES = "tills and suppliers"
-_STATE, _PARENT, _USER, _SYSTEM, _CHILDREN_USER, _CHILDREN_SYSTEM = 0, 1, 11, 12, 13, 14
+# places in /proc/<pid>/stat behind the name
+_PARENT, _USER, _SYSTEM, _CHILDREN_USER, _CHILDREN_SYSTEM = 1, 11, 12, 13, 14
 
 
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:

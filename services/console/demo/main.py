@@ -10,7 +10,7 @@ from rich.console import Console
 from services.console.demo import rules
 from services.console.demo.barrier import NeverHeard
 from services.console.demo.books import Books, Reader
-from services.console.demo.brand import Brand, create_brand
+from services.console.demo.brand import PLATFORM_CLIENT, Brand, create_brand
 from services.console.demo.calls import StopWatch, Wire, reason_of
 from services.console.demo.cpu import cpu_seconds
 from services.console.demo.dataset import DataSet, DataSetError, parse_weeks
@@ -129,7 +129,7 @@ class Demo:
         eve = date.fromisoformat(plan.first_day) - timedelta(days=1)
         brand = await create_brand(
             self._inside,
-            platform_secret=self._stack.client_secret("platform:console"),
+            platform_secret=self._stack.client_secret(PLATFORM_CLIENT),
             code=f"journey-{new_id()[:13]}",
             clock_at=late_evening(eve),
         )

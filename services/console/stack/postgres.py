@@ -17,7 +17,6 @@ from services.console.stack.wheels import postgres_programs
 
 SUPERUSER = "postgres"
 DATABASE = "siyu"
-SHARED_BUFFERS_MB_TO_RUN = 512
 SHARED_BUFFERS_MB_TO_TEST = 128
 INITDB_TIMEOUT_S = 120
 CONNECT_TIMEOUT_S = 2.0
