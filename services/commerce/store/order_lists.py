@@ -8,11 +8,14 @@ from typing import Any
 from services.commerce.domain.offline import Difference, Resolution, SaleException
 from services.commerce.domain.orders import Line, Order
 from services.commerce.domain.refunds import Refund, RefundedLine
+from services.commerce.store.bounds import LAST_ID, LATEST
 from services.runtime.database import Connection, raw
 from services.runtime.ids import OrderId, RefundId
 
 # An alias's orders are the survivor's. A page of each, along the index of members: a LATERAL with LIMIT is a probe of
-# it whatever the planner thinks, and a plan is kept until statistics change.
+# it whatever the planner thinks, and a plan is kept until statistics change. For the same reason a first page has a
+# mark as well, beyond all rows: with "or there is none" no mark would be a condition of the index, and each page would
+# read those before it once more.
 _OF_MEMBER = """
     WITH owners AS MATERIALIZED (
         SELECT $2::uuid AS member_id
@@ -26,7 +29,7 @@ _OF_MEMBER = """
         FROM orders AS o
         WHERE o.tenant_id = $1::uuid AND o.member_id = m.member_id
           AND ($3 = '' OR o.store_id = $3)
-          AND ($4::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($4, $5::uuid))
+          AND (o.occurred_at, o.order_id) < ($4, $5::uuid)
         ORDER BY o.occurred_at DESC, o.order_id DESC
         LIMIT $6
     ) AS l
@@ -37,15 +40,14 @@ _OF_STORE = """
     SELECT o.order_id::text, o.occurred_at
     FROM orders AS o
     WHERE o.tenant_id = $1::uuid AND o.store_id = $2
-      AND ($3::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($3, $4::uuid))
+      AND (o.occurred_at, o.order_id) < ($3, $4::uuid)
     ORDER BY o.occurred_at DESC, o.order_id DESC
     LIMIT $5
 """
 _OF_TENANT = """
     SELECT o.order_id::text, o.occurred_at
     FROM orders AS o
-    WHERE o.tenant_id = $1::uuid
-      AND ($2::timestamptz IS NULL OR (o.occurred_at, o.order_id) < ($2, $3::uuid))
+    WHERE o.tenant_id = $1::uuid AND (o.occurred_at, o.order_id) < ($2, $3::uuid)
     ORDER BY o.occurred_at DESC, o.order_id DESC
     LIMIT $4
 """
@@ -70,7 +72,6 @@ _ADD_EXCEPTIONS = """
     FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::timestamptz[])
          AS e(exception_id, order_id, line_id, reason, difference, detail, posted_at)
 """
-_LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _EXCEPTION_COLUMNS = """
     e.exception_id::text, e.store_id, e.order_id::text, e.line_id, e.reason, e.difference, e.detail, e.posted_at,
     r.note, r.resolved_by, r.resolved_at
@@ -130,12 +131,15 @@ class Mark:
     order_id: OrderId
 
 
+_NEWEST = Mark(occurred_at=LATEST, order_id=OrderId(LAST_ID))
+
+
 async def page(
     connection: Connection, tenant_id: str, *, store_id: str, member_id: str, after: Mark | None, limit: int
 ) -> tuple[Mark, ...]:
     """Ids of orders, newest first, of a store, of a member, of both or of all."""
-    at = after.occurred_at if after else None
-    last = after.order_id if after else None
+    mark = after or _NEWEST
+    at, last = mark.occurred_at, mark.order_id
     fetch = raw(connection).fetch
     if member_id:
         rows = await fetch(_OF_MEMBER, tenant_id, member_id, store_id, at, last, limit)
@@ -193,7 +197,7 @@ async def exceptions(
     connection: Connection, tenant_id: str, *, store_id: str, resolved: bool, before: str, limit: int
 ) -> tuple[SaleException, ...]:
     """Open or resolved exceptions, newest first, below an id."""
-    given = (tenant_id, before or _LAST_ID, limit, resolved)
+    given = (tenant_id, before or LAST_ID, limit, resolved)
     if store_id:
         rows = await raw(connection).fetch(_EXCEPTIONS_OF_STORE, *given, store_id)
     else:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from services.commerce.domain.orders import Tender
 from services.commerce.domain.splits import PartyKind, SplitEntry, SplitRule, SplitShare
 from services.commerce.store.arrays import as_text
+from services.commerce.store.bounds import EARLIEST, FIRST_ID, LATEST
 from services.runtime.database import Connection, raw
 from services.runtime.ids import OrderId, SupplierId, derive_id
 
@@ -65,7 +66,7 @@ _SUMS = """
                ::bigint AS reversed_minor
     FROM settlement_entries AS e
     WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_kind <> 0 AND e.party_id = $3
-      AND ($4::timestamptz IS NULL OR e.occurred_at >= $4) AND ($5::timestamptz IS NULL OR e.occurred_at < $5)
+      AND e.occurred_at >= $4 AND e.occurred_at < $5
 """
 _PAGE = """
     SELECT e.order_id::text, e.refund_no, e.line_no, e.entry_no, e.line_id,
@@ -75,9 +76,8 @@ _PAGE = """
             WHERE p.tenant_id = e.tenant_id AND p.order_id = e.order_id) AS tenders
     FROM settlement_entries AS e
     WHERE e.tenant_id = $1::uuid AND e.party_kind = $2 AND e.party_kind <> 0 AND e.party_id = $3
-      AND ($4::timestamptz IS NULL OR e.occurred_at >= $4) AND ($5::timestamptz IS NULL OR e.occurred_at < $5)
-      AND ($6::timestamptz IS NULL
-           OR (e.occurred_at, e.order_id, e.refund_no, e.line_no, e.entry_no) > ($6, $7::uuid, $8, $9, $10))
+      AND e.occurred_at >= $4 AND e.occurred_at < $5
+      AND (e.occurred_at, e.order_id, e.refund_no, e.line_no, e.entry_no) > ($6, $7::uuid, $8, $9, $10)
     ORDER BY e.occurred_at, e.order_id, e.refund_no, e.line_no, e.entry_no
     LIMIT $11
 """
@@ -92,6 +92,9 @@ class StatementMark:
     refund_no: int
     line_no: int
     entry_no: int
+
+
+FIRST: Final = StatementMark(occurred_at=EARLIEST, order_id=OrderId(FIRST_ID), refund_no=0, line_no=0, entry_no=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,11 @@ class Period:
 
     since: datetime | None
     until: datetime | None
+
+    @property
+    def bounds(self) -> tuple[datetime, datetime]:
+        """Both ends; an open one beyond every entry."""
+        return self.since or EARLIEST, self.until or LATEST
 
 
 async def lock_supplier(connection: Connection, tenant_id: str, supplier_id: SupplierId) -> bool:
@@ -223,7 +231,7 @@ async def sums(
     connection: Connection, tenant_id: str, *, party: PartyKind, party_id: str, period: Period
 ) -> tuple[int, int]:
     """What the party earned and what refunds took from it, both positive, in minor units."""
-    row = await raw(connection).fetchrow(_SUMS, tenant_id, party, party_id, period.since, period.until)
+    row = await raw(connection).fetchrow(_SUMS, tenant_id, party, party_id, *period.bounds)
     return row["earned_minor"], row["reversed_minor"]
 
 
@@ -238,18 +246,18 @@ async def page(
     limit: int,
 ) -> tuple[StatementEntry, ...]:
     """The party's entries, oldest first."""
+    mark = after or FIRST
     rows = await raw(connection).fetch(
         _PAGE,
         tenant_id,
         party,
         party_id,
-        period.since,
-        period.until,
-        after.occurred_at if after else None,
-        after.order_id if after else None,
-        after.refund_no if after else 0,
-        after.line_no if after else 0,
-        after.entry_no if after else 0,
+        *period.bounds,
+        mark.occurred_at,
+        mark.order_id,
+        mark.refund_no,
+        mark.line_no,
+        mark.entry_no,
         limit,
     )
     return tuple(entry_of(row) for row in rows)

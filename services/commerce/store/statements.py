@@ -6,7 +6,8 @@ from typing import Any
 
 from services.commerce.domain.splits import PartyKind
 from services.commerce.domain.statements import Account, ClosedStatement, Closing, Lines, PayoutState
-from services.commerce.store.settlement import StatementEntry, StatementMark, entry_of
+from services.commerce.store.bounds import LAST_NUMBER
+from services.commerce.store.settlement import FIRST, StatementEntry, StatementMark, entry_of
 from services.runtime.database import Connection, raw
 
 _KNOWN = """
@@ -98,7 +99,7 @@ _PAGE = f"""
     SELECT {_COLUMNS}
     FROM statements AS s
     {_LAST_PAYOUT}
-    WHERE s.tenant_id = $1::uuid AND s.party_kind = $2 AND s.party_id = $3 AND ($4::bigint = 0 OR s.statement_no < $4)
+    WHERE s.tenant_id = $1::uuid AND s.party_kind = $2 AND s.party_id = $3 AND s.statement_no < $4
     ORDER BY s.statement_no DESC
     LIMIT $5
 """
@@ -113,7 +114,7 @@ _LINES = """
       ON e.tenant_id = l.tenant_id AND e.order_id = l.order_id AND e.refund_no = l.refund_no AND e.line_no = l.line_no
      AND e.entry_no = l.entry_no
     WHERE l.tenant_id = $1::uuid AND l.statement_id = $2::uuid
-      AND ($3::uuid IS NULL OR (l.order_id, l.refund_no, l.line_no, l.entry_no) > ($3, $4, $5, $6))
+      AND (l.order_id, l.refund_no, l.line_no, l.entry_no) > ($3::uuid, $4, $5, $6)
     ORDER BY l.order_id, l.refund_no, l.line_no, l.entry_no
     LIMIT $7
 """
@@ -213,7 +214,7 @@ async def page(
     connection: Connection, tenant_id: str, *, party: PartyKind, party_id: str, before: int, limit: int
 ) -> tuple[ClosedStatement, ...]:
     """A party's statements, newest first, below a number; 0: from the newest."""
-    rows = await raw(connection).fetch(_PAGE, tenant_id, party, party_id, before, limit)
+    rows = await raw(connection).fetch(_PAGE, tenant_id, party, party_id, before or LAST_NUMBER, limit)
     return tuple(_statement(row) for row in rows)
 
 
@@ -221,14 +222,15 @@ async def lines(
     connection: Connection, tenant_id: str, statement_id: str, *, after: StatementMark | None, limit: int
 ) -> tuple[StatementLine, ...]:
     """A statement's lines, in the order of orders."""
+    mark = after or FIRST
     rows = await raw(connection).fetch(
         _LINES,
         tenant_id,
         statement_id,
-        after.order_id if after else None,
-        after.refund_no if after else 0,
-        after.line_no if after else 0,
-        after.entry_no if after else 0,
+        mark.order_id,
+        mark.refund_no,
+        mark.line_no,
+        mark.entry_no,
         limit,
     )
     return tuple(StatementLine(entry=entry_of(row), claw_back=row["claw_back"]) for row in rows)

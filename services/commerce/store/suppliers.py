@@ -12,6 +12,7 @@ from services.commerce.domain.suppliers import (
     SupplierOrder,
     SupplierOrderState,
 )
+from services.commerce.store.bounds import FIRST_ID
 from services.runtime.database import Connection, raw
 from services.runtime.ids import OrderId, SupplierId, SupplierOrderId
 
@@ -59,7 +60,7 @@ _PAGE = f"""
     SELECT {_COLUMNS}
     FROM supplier_orders AS s
     WHERE s.tenant_id = $1::uuid AND s.supplier_id = $2 AND ($3 = 0 OR s.state = $3)
-      AND ($4 = '' OR s.supplier_order_id > nullif($4, '')::uuid)
+      AND s.supplier_order_id > $4::uuid
     ORDER BY s.supplier_order_id
     LIMIT $5
 """
@@ -209,8 +210,8 @@ async def lock_of_order(connection: Connection, tenant_id: str, order_id: OrderI
 async def page(
     connection: Connection, tenant_id: str, *, supplier_id: str, state: int, after: str, limit: int
 ) -> tuple[SupplierOrder, ...]:
-    """A supplier's orders, oldest first, above an id; state 0 is every one."""
-    rows = await raw(connection).fetch(_PAGE, tenant_id, supplier_id, state, after, limit)
+    """A supplier's orders, oldest first, above an id (empty: all); state 0 is every one."""
+    rows = await raw(connection).fetch(_PAGE, tenant_id, supplier_id, state, after or FIRST_ID, limit)
     return await _loaded(connection, tenant_id, rows)
 
 
