@@ -9,6 +9,9 @@ from protovalidate import Violation
 
 from buf.validate import validate_pb2
 from services.runtime.errors import Violations
+from services.runtime.patterns import words
+
+PATTERN = "string.pattern"
 
 
 def told(found: Sequence[Violation], message: Message) -> Violations:
@@ -33,7 +36,9 @@ def _why(violation: Violation, message: Message) -> str:
     if field is not None and field.enum_type is not None and not field.is_repeated:
         names = f"one of {', '.join(_choices(field, field.enum_type))}"
         return f"is required: {names}" if violation.field_value == 0 else f"must be {names}"
-    return "is required" if is_missing else str(proto.message)
+    if is_missing:
+        return "is required"
+    return words(str(violation.rule_value)) if proto.rule_id == PATTERN else str(proto.message)
 
 
 def _field(message: Message, field_path: Any) -> FieldDescriptor | None:

@@ -17,8 +17,10 @@ TAKEN = "the code 'tea' is taken: choose another, or repeat all that it was made
         pytest.param(AlreadyExists("used with another body", reason="REQUEST_ID_REUSED"), TAKEN, id="by its request"),
         pytest.param(AlreadyExists("another's", reason="TENANT_EXISTS"), TAKEN, id="by another request"),
         pytest.param(
-            Invalid(violations=(("request_id", "no"), ("code", "does not match")), metadata={"trace_id": "7"}),
-            "INVALID_FIELD: code: does not match (trace_id=7)",
+            Invalid(
+                violations=(("request_id", "no"), ("code", "must be 1 to 64 characters")), metadata={"trace_id": "7"}
+            ),
+            "INVALID_FIELD: code: must be 1 to 64 characters (trace_id=7)",
             id="a code that is none",
         ),
         pytest.param(Invalid("no such zone", field="time_zone"), "INVALID_FIELD: no such zone", id="another field"),

@@ -5,7 +5,7 @@ import pytest
 from services.runtime.errors import Invalid
 from services.runtime.server import check_valid
 from siyu.commerce.v1 import catalogue_pb2, order_pb2
-from siyu.identity.v1 import tenant_pb2
+from siyu.identity.v1 import client_pb2, tenant_pb2
 
 TENDERS = "TENDER_CASH, TENDER_CARD, TENDER_WECHAT_PAY, TENDER_ALIPAY, TENDER_OTHER"
 
@@ -23,8 +23,14 @@ def payment(**fields) -> order_pb2.SellRequest:
         pytest.param(
             tenant_pb2.CreateTenantRequest(code=" "),
             "code",
-            "does not match regex pattern `^[A-Za-z0-9._-]{1,64}$`",
+            "must be 1 to 64 characters of A-Z, a-z, 0-9, '.', '_', '-'",
             id="a text that is wrong",
+        ),
+        pytest.param(
+            client_pb2.CreateClientRequest(scopes=["loyalty.read", "Loyalty"]),
+            "scopes[1]",
+            "must be 2 to 4 words of a-z with '.' between them; '_' may stand in all but the first",
+            id="an item of a list that is wrong",
         ),
         pytest.param(order_pb2.GetOrderRequest(), "order_id", "is required", id="an id that is absent"),
         pytest.param(payment(), "sale.payments[0].tender", "is required: one of {tenders}", id="a choice not made"),
