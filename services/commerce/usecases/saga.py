@@ -161,6 +161,8 @@ async def resume(shop: Shop, system: Database) -> int:
         except DomainError as error:
             # one order that cannot be helped now must not keep the others waiting
             _log.warning("a step stays due", order_id=order_id, reason=error.reason)
+        except Exception as error:  # noqa: BLE001 - nor must a broken one, or end the process
+            _log.error("a step stays due", order_id=order_id, exc_info=error)
     return len(found)
 
 

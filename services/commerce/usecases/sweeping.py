@@ -63,9 +63,8 @@ async def _expire(shop: Shop, system: Database) -> int:
         try:
             call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
             done += await placing.expire(shop, call, each.order_id)
-        except DomainError as error:
-            # one that cannot be helped now must not keep the others waiting
-            _log.warning("an unpaid order stays", order_id=each.order_id, reason=error.reason)
+        except Exception as error:  # noqa: BLE001 - see _stays
+            _stays("an unpaid order stays", error, named=each.order_id)
     return done
 
 
@@ -78,8 +77,8 @@ async def _time_out(shop: Shop, system: Database) -> int:
         try:
             call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
             done += await supplying.time_out(shop, call, each.supplier_order_id)
-        except DomainError as error:
-            _log.warning("a late supplier order stays", id=each.supplier_order_id, reason=error.reason)
+        except Exception as error:  # noqa: BLE001 - see _stays
+            _stays("a late supplier order stays", error, named=each.supplier_order_id)
     return done
 
 
@@ -92,6 +91,14 @@ async def _presume_delivered(shop: Shop, system: Database) -> int:
         try:
             call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
             done += await supplying.presume_delivered(shop, call, each.supplier_order_id)
-        except DomainError as error:
-            _log.warning("a shipped supplier order stays", id=each.supplier_order_id, reason=error.reason)
+        except Exception as error:  # noqa: BLE001 - see _stays
+            _stays("a shipped supplier order stays", error, named=each.supplier_order_id)
     return done
+
+
+def _stays(told: str, error: Exception, *, named: str) -> None:
+    """Tells of one that can't be helped now, and the others go on: a broken one must not end the process."""
+    if isinstance(error, DomainError):
+        _log.warning(told, id=named, reason=error.reason)
+    else:
+        _log.error(told, id=named, exc_info=error)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.runtime.call import ActorKind
+from services.runtime.database import Connection, raw
 from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused, Unavailable
 from services.runtime.holds import HoldState
 from services.runtime.ids import new_id
@@ -410,3 +411,31 @@ async def test_a_backend_sells_in_any_store(brand: Brand) -> None:
     assert (await brand.orders.place_order(request, call)).order.net_minor == 1000
     quote = await brand.orders.quote_order(order_pb2.QuoteOrderRequest(basket=request.basket), call)
     assert (quote.due_minor, quote.quoted_points, quote.member_id) == (1000, 10, brand.member_id)
+
+
+async def test_a_broken_order_keeps_no_other_waiting(brand: Brand) -> None:
+    """It is a bug or a damaged row, told with its stack; the sweeper, and whatever shares its process, goes on."""
+    brand.clock.at = brand.clock.now() - timedelta(hours=1)
+    broken, sound = await placed(brand), await placed(brand)
+
+    async def hold_is(state: str) -> None:
+        async def work(connection: Connection) -> None:
+            await raw(connection).execute(
+                "UPDATE stock_holds SET state = $3, resolved_at = CASE WHEN $3 <> 'held' THEN now() END"
+                " WHERE tenant_id = $1::uuid AND order_id = $2::uuid",
+                brand.tenant_id,
+                broken.order_id,
+                state,
+            )
+
+        await brand.databases.app.run(brand.tenant_id, work)
+
+    await hold_is("voided")
+    brand.clock.advance(timedelta(hours=1))
+    await brand.sweep()
+    assert (await brand.order(sound.order_id)).state == order_pb2.ORDER_STATE_CANCELLED
+    assert (await brand.order(broken.order_id)).state == order_pb2.ORDER_STATE_PENDING_PAYMENT
+    await hold_is("held")
+    await brand.sweep()
+    assert (await brand.order(broken.order_id)).state == order_pb2.ORDER_STATE_CANCELLED
+    await brand.audited()
