@@ -6,17 +6,20 @@ All are called by grpc.aio, as a backend in Python calls; but against pgbench, w
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import grpc
 from google.protobuf.message import Message
 
 from services.runtime.ids import new_id
 from siyu.loyalty.v1 import points_pb2
+from tests.bench.clients import Connect, by_grpc
 from tests.bench.installation import CURRENCY, Installation
 from tests.bench.rounds import Result, compare, rate, watched
-from tests.bench.wire import Metadata, Send, connected
+from tests.bench.wire import Send, connected
+
+LOYALTY = "/siyu.loyalty.v1.PointsService/"
 
 CALLERS = 256
 # as tills have: the kernel spreads them over the processes of the api
@@ -32,12 +35,11 @@ DUPLICATE_SHARE = 0.2
 REDEEM_SHARE = 0.6
 
 Bench = Callable[[Installation], Awaitable[Result]]
-Connect = Callable[..., AbstractAsyncContextManager[Send]]
 
 
-def _accrual(member_id: str) -> points_pb2.AccrueRequest:
+def _accrual(member_id: str, points: int = 10) -> points_pb2.AccrueRequest:
     return points_pb2.AccrueRequest(
-        request_id=new_id(), member_id=member_id, point_currency=CURRENCY, points=10, reason="bench"
+        request_id=new_id(), member_id=member_id, point_currency=CURRENCY, points=points, reason="bench"
     )
 
 
@@ -46,10 +48,12 @@ def _accruals(members: list[str]) -> Callable[[int], bytes]:
     return lambda number: _accrual(members[number * 7919 % len(members)]).SerializeToString()
 
 
-def _batches(members: list[str]) -> Callable[[int], bytes]:
+def _batches(members: list[str], *, amounts: int) -> Callable[[int], bytes]:
+    """Makes the batch of a number, whose grants are of so many different amounts of points."""
+
     def batch(number: int) -> bytes:
         places = range(number * BATCH_ITEMS, (number + 1) * BATCH_ITEMS)
-        items = [_accrual(members[place * 7919 % len(members)]) for place in places]
+        items = [_accrual(members[place * 7919 % len(members)], 10 + place % amounts) for place in places]
         return points_pb2.BatchAccrueRequest(items=items).SerializeToString()
 
     return batch
@@ -63,29 +67,13 @@ def _ready(make: Callable[[int], bytes], count: int) -> Callable[[], bytes]:
     return lambda: ready.pop() if ready else make(next(later))
 
 
-@asynccontextmanager
-async def _by_grpc(
-    address: str, path: str, *, metadata: Metadata, timeout_s: int, connections: int
-) -> AsyncIterator[Send]:
-    """What sends by grpc.aio; `connected` does so by `wire`."""
-    async with AsyncExitStack() as closing:
-        calls = []
-        for _ in range(connections):
-            # channels to one address would share a connection
-            options = (("grpc.use_local_subchannel_pool", 1),)
-            channel = await closing.enter_async_context(grpc.aio.insecure_channel(address, options=options))
-            await channel.channel_ready()
-            calls.append(channel.unary_unary(path))
-        turn = itertools.cycle(calls)
-        yield lambda request: next(turn)(request, timeout=timeout_s, metadata=metadata)
-
-
 def _sends(
-    here: Installation, method: str, *, connect: Connect = connected, connections: int = CONNECTIONS
+    here: Installation, path: str, *, at: str = "", connect: Connect = connected, connections: int = CONNECTIONS
 ) -> AbstractAsyncContextManager[Send]:
+    """What sends to a method of the server at an address, loyalty's if none is given."""
     return connect(
-        here.stack.addresses["loyalty"],
-        f"/siyu.loyalty.v1.PointsService/{method}",
+        at or here.stack.addresses["loyalty"],
+        path,
         metadata=here.authorization,
         timeout_s=TIMEOUT_S,
         connections=connections,
@@ -95,7 +83,7 @@ def _sends(
 async def _unary_rate(here: Installation, members: list[str], *, connect: Connect = connected) -> float:
     """Plain accruals a second."""
     request = _ready(_accruals(members), READY_CALLS)
-    async with _sends(here, "Accrue", connect=connect) as send:
+    async with _sends(here, LOYALTY + "Accrue", connect=connect) as send:
 
         async def call(_number: int) -> object:
             return points_pb2.AccrueResponse.FromString(await send(request()))
@@ -103,10 +91,10 @@ async def _unary_rate(here: Installation, members: list[str], *, connect: Connec
         return await rate(call, callers=CALLERS, duration_s=DURATION_S, drained=here.drained)
 
 
-async def _batch_rate(here: Installation, members: list[str]) -> float:
+async def _batch_rate(here: Installation, members: list[str], *, amounts: int = 1) -> float:
     """Accruals a second by batches."""
-    request = _ready(_batches(members), READY_BATCHES)
-    async with _sends(here, "BatchAccrue", connections=BATCH_CALLERS) as send:
+    request = _ready(_batches(members, amounts=amounts), READY_BATCHES)
+    async with _sends(here, LOYALTY + "BatchAccrue", connections=BATCH_CALLERS) as send:
 
         async def call(_number: int) -> object:
             reply = points_pb2.BatchAccrueResponse.FromString(await send(request()))
@@ -122,13 +110,7 @@ async def _batch_rate(here: Installation, members: list[str]) -> float:
 async def _echo_rate(here: Installation, method: str, request: Message, reply: type[Message]) -> float:
     """Empty RPCs a second, with the messages of the other side."""
     sent = request.SerializeToString()
-    async with _by_grpc(
-        here.echo,
-        f"/siyu.bench.Echo/{method}",
-        metadata=here.authorization,
-        timeout_s=TIMEOUT_S,
-        connections=CONNECTIONS,
-    ) as send:
+    async with _sends(here, f"/siyu.bench.Echo/{method}", at=here.echo, connect=by_grpc) as send:
 
         async def call(_number: int) -> object:
             return reply.FromString(await send(sent))
@@ -142,11 +124,11 @@ async def accrual_unary_vs_echo(here: Installation) -> Result:
     result = await compare(
         "accrual_unary_vs_echo",
         target=0.55,
-        ours=lambda: _unary_rate(here, here.members, connect=_by_grpc),
+        ours=lambda: _unary_rate(here, here.members, connect=by_grpc),
         peer=lambda: _echo_rate(here, "Accrue", request, points_pb2.AccrueResponse),
     )
     with watched(here.processes()) as spent:
-        calls = DURATION_S * await _unary_rate(here, here.members, connect=_by_grpc)
+        calls = DURATION_S * await _unary_rate(here, here.members, connect=by_grpc)
     result.notes.append(spent.per(calls))
     return result
 
@@ -162,6 +144,8 @@ async def accrual_batch_vs_pgbench(here: Installation) -> Result:
     with watched(here.processes()) as spent:
         items = DURATION_S * await _batch_rate(here, here.members)
     result.notes.append(spent.per(items))
+    different = await _batch_rate(here, here.members, amounts=BATCH_ITEMS)
+    result.notes.append(f"{different:,.0f}/s if no two grants of a batch are of as many points")
     return result
 
 
@@ -196,7 +180,7 @@ async def accrual_duplicates(here: Installation) -> Result:
 
     async def ours() -> float:
         fresh = _ready(_accruals(here.members), READY_CALLS)
-        async with _sends(here, "Accrue", connect=_by_grpc) as send:
+        async with _sends(here, LOYALTY + "Accrue", connect=by_grpc) as send:
 
             async def call(_number: int) -> object:
                 repeats = sent and chance.random() < DUPLICATE_SHARE
@@ -208,7 +192,7 @@ async def accrual_duplicates(here: Installation) -> Result:
             return await rate(call, callers=CALLERS, duration_s=DURATION_S, drained=here.drained)
 
     return await compare(
-        "accrual_duplicates", target=0.75, ours=ours, peer=lambda: _unary_rate(here, here.members, connect=_by_grpc)
+        "accrual_duplicates", target=0.75, ours=ours, peer=lambda: _unary_rate(here, here.members, connect=by_grpc)
     )
 
 
@@ -230,8 +214,8 @@ async def accrual_redeems(here: Installation) -> Result:
     async def ours() -> float:
         accrual, held = _ready(_accruals(few), READY_CALLS), _ready(hold, READY_CALLS)
         async with (
-            _sends(here, "Accrue", connect=_by_grpc) as accrue,
-            _sends(here, "HoldPoints", connect=_by_grpc) as redeem,
+            _sends(here, LOYALTY + "Accrue", connect=by_grpc) as accrue,
+            _sends(here, LOYALTY + "HoldPoints", connect=by_grpc) as redeem,
         ):
 
             async def call(_number: int) -> object:
@@ -247,7 +231,7 @@ async def accrual_redeems(here: Installation) -> Result:
             return await rate(call, callers=CALLERS, duration_s=DURATION_S, drained=here.drained)
 
     return await compare(
-        "accrual_redeems", target=0.75, ours=ours, peer=lambda: _unary_rate(here, few, connect=_by_grpc)
+        "accrual_redeems", target=0.75, ours=ours, peer=lambda: _unary_rate(here, few, connect=by_grpc)
     )
 
 
@@ -260,7 +244,7 @@ async def balance_vs_echo(here: Installation) -> Result:
     sent = [request.SerializeToString() for request in requests]
 
     async def ours() -> float:
-        async with _sends(here, "GetBalance", connect=_by_grpc) as send:
+        async with _sends(here, LOYALTY + "GetBalance", connect=by_grpc) as send:
 
             async def call(number: int) -> object:
                 return points_pb2.GetBalanceResponse.FromString(await send(sent[number * 7919 % len(sent)]))
