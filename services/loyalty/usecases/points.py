@@ -90,7 +90,10 @@ class PointsDesk:
         return await self._accrue(call, asked, self._post_bundle)
 
     async def hold(self, call: Call, asked: HoldAsked) -> Hold:
-        """Draws points for a hold. Raises InsufficientPoints, HoldExists, HoldVoided, HoldTooOld, RequestIdReused."""
+        """Draws points for a hold.
+
+        Raises ProgrammeNotFound, InsufficientPoints, HoldExists, HoldVoided, HoldTooOld, RequestIdReused."""
+        await self.book.require(call, asked.point_currency)
         return await self.lanes.holds.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
 
     async def resolve(self, call: Call, asked: ResolveAsked) -> Hold:
@@ -98,7 +101,8 @@ class PointsDesk:
         return await self.lanes.resolutions.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
 
     async def balance(self, call: Call, *, member_id: str, point_currency: str) -> Balance:
-        """The member's balance, from the books; zeros for who never had points."""
+        """The member's balance, from the books; zeros for who never had points. Raises ProgrammeNotFound."""
+        await self.book.require(call, point_currency)
         asked = BalanceAsked(member_id=member_id, point_currency=point_currency, now=call.now)
         return await self.lanes.balances.submit(call.tenant_id, asked, deadline_at=call.deadline_at)
 
@@ -128,7 +132,8 @@ class PointsDesk:
     ) -> tuple[list[Entry], tuple[int, str] | None]:
         """A page of entries, newest first, and where the next one starts; None after the last.
 
-        A merged member's are its survivor's."""
+        A merged member's are its survivor's. Raises ProgrammeNotFound."""
+        await self.book.require(call, point_currency)
         limit = page_size(size)
 
         async def work(connection: Connection) -> list[Entry]:

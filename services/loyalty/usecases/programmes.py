@@ -53,6 +53,11 @@ class ProgrammeBook:
         """The version in force at `at`. Raises ProgrammeNotFound."""
         return _version_of(await self._cached(call, point_currency), call, point_currency, at)
 
+    async def require(self, call: Call, point_currency: str) -> None:
+        """Raises ProgrammeNotFound where no version, in force or to come, is of the currency."""
+        if not (await self._cached(call, point_currency)).versions:
+            raise ProgrammeNotFound(point_currency)
+
     async def terms(self, call: Call, kind: GrantKind) -> GrantTerms:
         """What the programme makes of a kind. Raises ProgrammeNotFound, Missing (EXPIRY_CLASS_NOT_FOUND), Invalid."""
         occurred_at = kind.occurred_at or call.now

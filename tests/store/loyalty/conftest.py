@@ -96,11 +96,11 @@ class House:
             deadline_at=deadline_in(30),
         )
 
-    async def publish(self, programme: Programme = PROGRAMME) -> None:
-        """Publishes a version, in force from now."""
+    async def publish(self, programme: Programme = PROGRAMME, *, effective_at: datetime | None = None) -> None:
+        """Publishes a version, in force from now if nothing else is said."""
 
         async def work(connection: Any) -> None:
-            await programmes.publish(connection, self.tenant_id, programme, effective_at=self.now)
+            await programmes.publish(connection, self.tenant_id, programme, effective_at=effective_at or self.now)
 
         await self.database.run(self.tenant_id, work)
 

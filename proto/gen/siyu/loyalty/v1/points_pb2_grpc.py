@@ -122,7 +122,10 @@ class PointsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBalance(self, request, context):
-        """A member's balance, read from the books and never from a cache. A member without points has zeros.
+        """A member's balance, read from the books and never from a cache. Whoever never had points has zeros, members that
+        identity does not know as well: it is identity that tells who is one.
+
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND) if no programme has the point currency.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,9 +134,9 @@ class PointsServiceServicer:
     def HoldPoints(self, request, context):
         """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
-        Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-        if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
-        (ALREADY_EXISTS).
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`),
+        HOLD_VOIDED (FAILED_PRECONDITION) if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over
+        7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,6 +163,8 @@ class PointsServiceServicer:
 
     def ListEntries(self, request, context):
         """The member's entries, newest first, each with why it was made.
+
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

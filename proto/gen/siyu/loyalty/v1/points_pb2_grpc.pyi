@@ -53,13 +53,17 @@ class PointsServiceStub:
     Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
     """
     GetBalance: _grpc.UnaryUnaryMultiCallable[_points_pb2.GetBalanceRequest, _points_pb2.GetBalanceResponse]
-    """A member's balance, read from the books and never from a cache. A member without points has zeros."""
+    """A member's balance, read from the books and never from a cache. Whoever never had points has zeros, members that
+    identity does not know as well: it is identity that tells who is one.
+
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND) if no programme has the point currency.
+    """
     HoldPoints: _grpc.UnaryUnaryMultiCallable[_points_pb2.HoldPointsRequest, _points_pb2.HoldPointsResponse]
     """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
-    Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-    if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
-    (ALREADY_EXISTS).
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`),
+    HOLD_VOIDED (FAILED_PRECONDITION) if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over
+    7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
     """
     CaptureHold: _grpc.UnaryUnaryMultiCallable[_points_pb2.CaptureHoldRequest, _points_pb2.CaptureHoldResponse]
     """Spends a hold, all or in part; what is left of it goes back.
@@ -73,7 +77,10 @@ class PointsServiceStub:
     Refusals: HOLD_CAPTURED, HOLD_EXPIRED, HOLD_VOIDED (FAILED_PRECONDITION).
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_points_pb2.ListEntriesRequest, _points_pb2.ListEntriesResponse]
-    """The member's entries, newest first, each with why it was made."""
+    """The member's entries, newest first, each with why it was made.
+
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
+    """
 
 @_typing.type_check_only
 class PointsServiceAsyncStub(PointsServiceStub):
@@ -100,13 +107,17 @@ class PointsServiceAsyncStub(PointsServiceStub):
     Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
     """
     GetBalance: _aio.UnaryUnaryMultiCallable[_points_pb2.GetBalanceRequest, _points_pb2.GetBalanceResponse]  # type: ignore[assignment]
-    """A member's balance, read from the books and never from a cache. A member without points has zeros."""
+    """A member's balance, read from the books and never from a cache. Whoever never had points has zeros, members that
+    identity does not know as well: it is identity that tells who is one.
+
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND) if no programme has the point currency.
+    """
     HoldPoints: _aio.UnaryUnaryMultiCallable[_points_pb2.HoldPointsRequest, _points_pb2.HoldPointsResponse]  # type: ignore[assignment]
     """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
-    Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-    if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
-    (ALREADY_EXISTS).
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`),
+    HOLD_VOIDED (FAILED_PRECONDITION) if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over
+    7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
     """
     CaptureHold: _aio.UnaryUnaryMultiCallable[_points_pb2.CaptureHoldRequest, _points_pb2.CaptureHoldResponse]  # type: ignore[assignment]
     """Spends a hold, all or in part; what is left of it goes back.
@@ -120,7 +131,10 @@ class PointsServiceAsyncStub(PointsServiceStub):
     Refusals: HOLD_CAPTURED, HOLD_EXPIRED, HOLD_VOIDED (FAILED_PRECONDITION).
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_points_pb2.ListEntriesRequest, _points_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """The member's entries, newest first, each with why it was made."""
+    """The member's entries, newest first, each with why it was made.
+
+    Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
+    """
 
 class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     """The points ledger. Points are whole numbers; nothing here is ever negative but debt's effect on `posted_points`."""
@@ -174,7 +188,11 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _points_pb2.GetBalanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_points_pb2.GetBalanceResponse, _abc.Awaitable[_points_pb2.GetBalanceResponse]]:
-        """A member's balance, read from the books and never from a cache. A member without points has zeros."""
+        """A member's balance, read from the books and never from a cache. Whoever never had points has zeros, members that
+        identity does not know as well: it is identity that tells who is one.
+
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND) if no programme has the point currency.
+        """
 
     @_abc_1.abstractmethod
     def HoldPoints(
@@ -184,9 +202,9 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_points_pb2.HoldPointsResponse, _abc.Awaitable[_points_pb2.HoldPointsResponse]]:
         """Reserves points for an order. They are drawn at once, from the lots that expire first.
 
-        Refusals: INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`), HOLD_VOIDED (FAILED_PRECONDITION)
-        if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over 7 days ago, HOLD_EXISTS
-        (ALREADY_EXISTS).
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND), INSUFFICIENT_POINTS (FAILED_PRECONDITION, metadata `available_points`),
+        HOLD_VOIDED (FAILED_PRECONDITION) if a void came first, HOLD_TOO_OLD (FAILED_PRECONDITION) for a hold issued over
+        7 days ago, HOLD_EXISTS (ALREADY_EXISTS).
         """
 
     @_abc_1.abstractmethod
@@ -218,6 +236,9 @@ class PointsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _points_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_points_pb2.ListEntriesResponse, _abc.Awaitable[_points_pb2.ListEntriesResponse]]:
-        """The member's entries, newest first, each with why it was made."""
+        """The member's entries, newest first, each with why it was made.
+
+        Refusals: PROGRAMME_NOT_FOUND (NOT_FOUND).
+        """
 
 def add_PointsServiceServicer_to_server(servicer: PointsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
