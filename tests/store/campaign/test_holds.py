@@ -1,11 +1,13 @@
 """Holds of coupons and budgets: all or none, resolved once, and exactly one for the last of anything."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from services.runtime.database import Connection, raw
 from services.runtime.errors import DomainError
 from services.runtime.ids import new_id
 from siyu.campaign.v1 import coupon_pb2
@@ -226,6 +228,33 @@ async def test_what_an_overdue_hold_holds_is_free_before_the_sweeper_comes(brand
     assert quoted.net_minor == 400
     assert await reason_of(brand.hold(**uses)) == ""
     assert (await brand.read_promotion("p")).held_minor == 10
+
+
+async def test_a_broken_hold_keeps_no_other_brand_waiting(brand: Brand) -> None:
+    """It is a bug or a damaged row, told with its stack; the sweeper, and whatever shares its process, goes on."""
+    others = [replace(brand, tenant_id=new_id()) for _ in range(4)]
+    for each in (brand, *others):
+        await each.promotion("p", "ORDER_AMOUNT", amount_minor=10, budget_minor=100)
+        await each.hold(budgets=[("p", 10)], ttl_s=60)
+
+    async def claim_is(amount_minor: int) -> None:
+        async def work(connection: Connection) -> None:
+            await raw(connection).execute(
+                "UPDATE budget_claims SET amount_minor = $2 WHERE tenant_id = $1::uuid", brand.tenant_id, amount_minor
+            )
+
+        await brand.campaign.app.run(brand.tenant_id, work)
+
+    async def held() -> list[int]:
+        return [(await each.read_promotion("p")).held_minor for each in (brand, *others)]
+
+    # more than the budget says that is held
+    await claim_is(11)
+    await brand.sweep(after=timedelta(seconds=60))
+    assert await held() == [10, 0, 0, 0, 0]
+    await claim_is(10)
+    await brand.sweep()
+    assert await held() == [0, 0, 0, 0, 0]
 
 
 async def test_the_sweeper_gives_back_by_machine_time(brand: Brand) -> None:
