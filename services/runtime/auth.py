@@ -186,12 +186,13 @@ def allow(rule: Rule, principal: Principal, request: Message | None) -> None:
 def check_object(rule: Rule, actor: Actor, request: Message) -> None:
     """Raises NotAllowed (OUT_OF_SCOPE) if the actor is bound to another object than the request names."""
     value: object = request
+    field = ".".join(rule.object_path)
     for name in rule.object_path:
         value = getattr(value, name)
     if rule.object == rule_pb2.OBJECT_SCOPE_OWN_STORE:
-        actor.check_store(str(value))
+        actor.check_store(str(value), field=field)
     elif rule.object == rule_pb2.OBJECT_SCOPE_OWN_SUPPLIER:
-        actor.check_supplier(str(value))
+        actor.check_supplier(str(value), field=field)
     else:
         raise NotAllowed("this object can't be scoped by its request", reason=OUT_OF_SCOPE)
 

@@ -1,6 +1,7 @@
 """Who asks, for which tenant, at which business time, and until when: what every use case is given."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -33,19 +34,30 @@ class Actor:
     store_id: str = ""
     supplier_id: str = ""
 
-    def check_store(self, store_id: str) -> None:
-        """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this store; a till only for its own."""
+    def check_store(self, store_id: str, *, field: str = "") -> None:
+        """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this store; a till only for its own.
+
+        `field` is where the request names the store; empty where it does not."""
         bound = self.store_id or self.kind is ActorKind.POS
         if bound and self.store_id != store_id:
             message = _out_of_scope("store", bound_to=self.store_id, asked=store_id)
-            raise NotAllowed(message, reason=OUT_OF_SCOPE, metadata={"store_id": store_id})
+            raise out_of_scope(message, field=field, metadata={"store_id": store_id})
 
-    def check_supplier(self, supplier_id: str) -> None:
-        """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this supplier; a supplier only for itself."""
+    def check_supplier(self, supplier_id: str, *, field: str = "") -> None:
+        """Raises NotAllowed (OUT_OF_SCOPE) unless the caller may act for this supplier; a supplier only for itself.
+
+        `field` is where the request names the supplier; empty where it does not."""
         bound = self.supplier_id or self.kind is ActorKind.SUPPLIER
         if bound and self.supplier_id != supplier_id:
             message = _out_of_scope("supplier", bound_to=self.supplier_id, asked=supplier_id)
-            raise NotAllowed(message, reason=OUT_OF_SCOPE, metadata={"supplier_id": supplier_id})
+            raise out_of_scope(message, field=field, metadata={"supplier_id": supplier_id})
+
+
+def out_of_scope(message: str, *, field: str, metadata: Mapping[str, str] | None = None) -> NotAllowed:
+    """The refusal of a caller who is bound to another object than the request names at `field`, where it names one."""
+    if not field:
+        return NotAllowed(message, reason=OUT_OF_SCOPE, metadata=metadata)
+    return NotAllowed(f"{field}: {message}", reason=OUT_OF_SCOPE, metadata={**(metadata or {}), "field": field})
 
 
 def _out_of_scope(what: str, *, bound_to: str, asked: str) -> str:

@@ -229,6 +229,7 @@ async def test_a_till_reaches_its_own_store_only(served: SimpleNamespace) -> Non
     metadata = (("authorization", f"Bearer {token(kind='pos', sto='s1')}"),)
     code, _, info = await refusal(stub.ListExceptions(request, timeout=5, metadata=metadata))
     assert (code, info.reason) == (grpc.StatusCode.PERMISSION_DENIED, "OUT_OF_SCOPE")
+    assert info.metadata["field"] == "store_id"
 
 
 async def test_a_service_that_changes_something_needs_a_deadline(served: SimpleNamespace) -> None:

@@ -117,7 +117,9 @@ async def test_a_caller_that_is_not_known_or_not_allowed(siyu: Installation, sho
     if rule.object and rule.object_path:
         bound = {"store_id": "elsewhere", "supplier_id": "elsewhere"}
         kind = ActorKind.SUPPLIER if rule.object == rule_pb2.OBJECT_SCOPE_OWN_SUPPLIER else ActorKind.POS
-        assert await told(siyu.token(kind=kind, **known, **bound)) == (denied, "OUT_OF_SCOPE")
+        token = siyu.token(kind=kind, **known, **bound)
+        assert await told(token) == (denied, "OUT_OF_SCOPE")
+        assert (await siyu.send(rpc, request, token=token)).metadata["field"] == ".".join(rule.object_path)
 
 
 async def test_a_client_with_one_scope_reaches_what_it_opens_and_nothing_else(siyu: Installation, shop: Shop) -> None:

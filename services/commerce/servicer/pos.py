@@ -9,7 +9,7 @@ from services.commerce.usecases import offline, reading, resolving, selling
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.auth import rule_of
-from services.runtime.call import OUT_OF_SCOPE, Call
+from services.runtime.call import Call, out_of_scope
 from services.runtime.errors import AlreadyExists, Invalid, NotAllowed
 from services.runtime.ids import is_id
 from services.runtime.pages import key_of, token_after
@@ -78,7 +78,7 @@ class PosServicer:
         once = idempotency.once(call, family=offline.FAMILY, request=message, encode=convert_offline.recorded_reply)
         try:
             if message.sale.basket.store_id != store_id:
-                raise NotAllowed("the sale is another store's", reason=OUT_OF_SCOPE)
+                raise out_of_scope("the sale is another store's", field="sale.basket.store_id")
             reply, duplicate = await offline.record(self.shop, call, convert_offline.offline_sale(message), once)
         except (Invalid, NotAllowed, AlreadyExists) as refusal:
             return convert_offline.refused(refusal)

@@ -51,7 +51,7 @@ async def page(
 
     Raises NotAllowed where an actor that is bound to a store does not name it.
     """
-    call.actor.check_store(store_id)
+    call.actor.check_store(store_id, field="store_id")
 
     async def read(connection: Connection) -> tuple[Order, ...]:
         marks = await order_lists.page(
@@ -70,7 +70,7 @@ async def exceptions(
 
     Raises NotAllowed where an actor that is bound to a store does not name it.
     """
-    call.actor.check_store(store_id)
+    call.actor.check_store(store_id, field="store_id")
 
     async def read(connection: Connection) -> tuple[SaleException, ...]:
         return await order_lists.exceptions(

@@ -83,9 +83,9 @@ async def statement(
 def check_own_party(call: Call, party: PartyKind, party_id: str) -> None:
     """Raises NotAllowed where a caller that is bound to a supplier or store asks for another party."""
     if party is PartyKind.SUPPLIER or call.actor.supplier_id:
-        call.actor.check_supplier(party_id if party is PartyKind.SUPPLIER else "")
+        call.actor.check_supplier(party_id if party is PartyKind.SUPPLIER else "", field="party_id")
     if party is PartyKind.STORE or call.actor.store_id:
-        call.actor.check_store(party_id if party is PartyKind.STORE else "")
+        call.actor.check_store(party_id if party is PartyKind.STORE else "", field="party_id")
 
 
 def day_of(text: str, *, field: str) -> date | None:

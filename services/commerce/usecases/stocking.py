@@ -92,7 +92,7 @@ async def post_document(shop: Shop, call: Call, document: StockDocument, once: O
     Raises NotAllowed for another store's stock, UnknownStore, UnknownProduct, StockBelowReserved, OccurredOutOfRange
     for a time that is no fact's, and Invalid for a quantity that the kind does not take.
     """
-    call.actor.check_store(document.store_id)
+    call.actor.check_store(document.store_id, field="store_id")
     if document.occurred_at is not None:
         check_fact(document.occurred_at, now=call.now, field="occurred_at")
     skus = [sku for sku, _ in document.lines]

@@ -64,7 +64,7 @@ async def page(
     shop: Shop, call: Call, *, supplier_id: SupplierId, state: int, after: str, limit: int
 ) -> tuple[SupplierOrder, ...]:
     """A supplier's orders, oldest first; state 0 is every one. Raises NotAllowed for another supplier's."""
-    call.actor.check_supplier(supplier_id)
+    call.actor.check_supplier(supplier_id, field="supplier_id")
 
     async def read(connection: Connection) -> tuple[SupplierOrder, ...]:
         return await suppliers.page(

@@ -47,9 +47,9 @@ def check_bindings(kind: ActorKind, *, store_id: str, supplier_id: str, by: Acto
     if supplier_id and kind is not ActorKind.SUPPLIER:
         raise Invalid("only a SUPPLIER client is bound to a supplier", field="supplier_id")
     if by.store_id:
-        by.check_store(store_id)
+        by.check_store(store_id, field="store_id")
     if by.supplier_id:
-        by.check_supplier(supplier_id)
+        by.check_supplier(supplier_id, field="supplier_id")
 
 
 def check_reach(client: Client, *, by: Actor) -> None:

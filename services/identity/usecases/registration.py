@@ -84,7 +84,7 @@ class Registration:
         try:
             store_id = ask.store_id or call.actor.store_id
             if ask.store_id:
-                call.actor.check_store(ask.store_id)
+                call.actor.check_store(ask.store_id, field="sign_up_store_id")
             return SignUp(
                 member_id=MemberId(new_id()),
                 identifiers=distinct(self.naming.find_now(call.tenant_id, said) for said in ask.identifiers),

@@ -25,9 +25,9 @@ class StoreDesk:
     async def upsert(self, call: Call, once: Once[Upserted], asked: Sequence[Store]) -> bytes:
         """Makes or changes the stores, all or none; the encoded counts. Raises Invalid."""
         check_stores(asked)
-        for store in asked:
+        for at, store in enumerate(asked):
             if call.actor.store_id:
-                call.actor.check_store(store.store_id)
+                call.actor.check_store(store.store_id, field=f"stores[{at}].store_id")
 
         async def work(connection: Connection) -> Upserted:
             upserted = await stores.upsert(connection, call.tenant_id, asked)
@@ -41,7 +41,7 @@ class StoreDesk:
     async def get(self, call: Call, store_id: str) -> Store:
         """The store. Raises UnknownStore; NotAllowed for an actor that is bound to another."""
         if call.actor.store_id:
-            call.actor.check_store(store_id)
+            call.actor.check_store(store_id, field="store_id")
 
         async def work(connection: Connection) -> Store:
             store = await stores.get(connection, call.tenant_id, store_id)

@@ -132,6 +132,16 @@ def test_what_is_out_of_scope_is_told_with_both_stores(bound_to: str, asked: str
         Actor(kind=ActorKind.POS, id="t", store_id=bound_to).check_store(asked)
 
 
+def test_what_is_out_of_scope_is_told_with_its_field() -> None:
+    till = Actor(kind=ActorKind.POS, id="t", store_id="S1")
+    with pytest.raises(NotAllowed, match=r"^sale\.basket\.store_id: this caller acts for") as refused:
+        till.check_store("S2", field="sale.basket.store_id")
+    assert refused.value.metadata == {"store_id": "S2", "field": "sale.basket.store_id"}
+    with pytest.raises(NotAllowed) as refused:
+        till.check_store("S2")
+    assert refused.value.metadata == {"store_id": "S2"}
+
+
 def test_a_supplier_acts_for_itself() -> None:
     supplier = Actor(kind=ActorKind.SUPPLIER, id="c", supplier_id="acme")
     supplier.check_supplier("acme")
