@@ -163,7 +163,7 @@ async def test_a_refused_sale_leaves_nothing_behind(shop: Shop) -> None:
     code = await shop.coupon(member_id)
     with pytest.raises(Refused) as caught:
         await shop.sell(shop.basket((CUP, 5_000_000), member_id=member_id, coupon_codes=[code], burn_points=100))
-    assert caught.value.reason == "OUT_OF_STOCK"
+    assert (caught.value.reason, caught.value.metadata["field"]) == ("OUT_OF_STOCK", "sale.basket.lines[0].sku")
 
     async def free() -> bool:
         balance = await shop.balance(member_id)
@@ -285,7 +285,7 @@ async def test_a_till_sells_for_its_own_store_only(shop: Shop) -> None:
     sale = shop.sale(shop.basket((TEA, 1)))
     with pytest.raises(NotAllowed) as caught:
         await shop.call(order_pb2_grpc.PosServiceStub, "Sell", sale, caller=shop.other_till)
-    assert caught.value.reason == "OUT_OF_SCOPE"
+    assert (caught.value.reason, caught.value.metadata["field"]) == ("OUT_OF_SCOPE", "sale.basket.store_id")
     order = await shop.sell(shop.basket((TEA, 1)))
     with pytest.raises(DomainError) as hidden:
         await shop.call(

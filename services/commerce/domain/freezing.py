@@ -103,10 +103,10 @@ def freeze(lines: Sequence[PricedLine], *, tender: PointsTender) -> tuple[tuple[
     return discounts, tuple(frozen)
 
 
-def settle_payments(given: Sequence[Payment], *, due_minor: int) -> tuple[Payment, ...]:
+def settle_payments(given: Sequence[Payment], *, due_minor: int, field: str) -> tuple[Payment, ...]:
     """The payments that sum to what is due; a last one of 0 takes what remains, and payments of nothing are left out.
 
-    Raises PaymentMismatch.
+    Raises PaymentMismatch; `field` is where the request has them.
     """
     paid_minor = sum(payment.amount_minor for payment in given)
     payments = list(given)
@@ -114,7 +114,7 @@ def settle_payments(given: Sequence[Payment], *, due_minor: int) -> tuple[Paymen
         payments[-1] = replace(payments[-1], amount_minor=due_minor - paid_minor)
         paid_minor = due_minor
     if paid_minor != due_minor:
-        raise PaymentMismatch(paid_minor=paid_minor, due_minor=due_minor)
+        raise PaymentMismatch(paid_minor=paid_minor, due_minor=due_minor, field=field)
     return tuple(payment for payment in payments if payment.amount_minor)
 
 

@@ -79,9 +79,12 @@ class PriceNotYours(NotAllowed):
 
     reason = "PRICE_NOT_YOURS"
 
-    def __init__(self) -> None:
-        """Says which scope is missing."""
-        super().__init__("PRICE_SOURCE_POS needs the scope commerce.pos.sell", metadata={"scope": "commerce.pos.sell"})
+    def __init__(self, *, field: str) -> None:
+        """Says which scope is missing, and names the field that asks for it."""
+        super().__init__(
+            f"{field}: PRICE_SOURCE_POS needs the scope commerce.pos.sell",
+            metadata={"scope": "commerce.pos.sell", "field": field},
+        )
 
 
 class UnknownOrder(Missing):
@@ -223,11 +226,11 @@ class SaleNumberReused(AlreadyExists):
 
     reason = "SALE_NUMBER_REUSED"
 
-    def __init__(self, *, till_id: str, sale_number: str, order_id: str) -> None:
-        """Names the sale that has the number."""
+    def __init__(self, *, till_id: str, sale_number: str, order_id: str, field: str) -> None:
+        """Names the sale that has the number, and the field that has it."""
         super().__init__(
-            f"till {till_id!r} made another sale under number {sale_number!r}; a new sale needs a new number",
-            metadata={"order_id": order_id},
+            f"{field}: till {till_id!r} made another sale under number {sale_number!r}; a new sale needs a new number",
+            metadata={"order_id": order_id, "field": field},
         )
 
 
@@ -301,12 +304,12 @@ class TotalChanged(Refused):
 
     reason = "TOTAL_CHANGED"
 
-    def __init__(self, *, expected_minor: int, due_minor: int) -> None:
-        """Tells both figures."""
+    def __init__(self, *, expected_minor: int, due_minor: int, field: str) -> None:
+        """Tells both figures, and the field that expects the other."""
         super().__init__(
             f"{due_minor} is due and not {expected_minor}; show it and ask again",
-            subject="total",
-            metadata={"due_minor": str(due_minor)},
+            subject=field,
+            metadata={"due_minor": str(due_minor), "field": field},
         )
 
 
@@ -315,12 +318,12 @@ class PaymentMismatch(Refused):
 
     reason = "PAYMENT_MISMATCH"
 
-    def __init__(self, *, paid_minor: int, due_minor: int) -> None:
-        """Tells both figures."""
+    def __init__(self, *, paid_minor: int, due_minor: int, field: str) -> None:
+        """Tells both figures, and the field that has the payments."""
         super().__init__(
             f"{due_minor} is due, the payments sum to {paid_minor}",
-            subject="payments",
-            metadata={"due_minor": str(due_minor)},
+            subject=field,
+            metadata={"due_minor": str(due_minor), "field": field},
         )
 
 

@@ -294,11 +294,12 @@ async def _burnt(
 
 def _order_of(fact: _Fact, sale: TillSale, order_id: OrderId) -> Order:
     order = placing.order_from(fact.priced, sale.basket, order_id=order_id, expires_at=None)
+    field = sale.basket.beside("payments")
     try:
-        payments = settle_payments(sale.payments, due_minor=order.due_minor)
+        payments = settle_payments(sale.payments, due_minor=order.due_minor, field=field)
     except PaymentMismatch as mismatch:
         # what the till took must be what it charged: else its record is malformed
-        raise Invalid(mismatch.message, field=sale.basket.beside("payments")) from mismatch
+        raise Invalid(mismatch.message, field=field) from mismatch
     return replace(
         booking.paid_with(order, payments),
         state=OrderState.PAID,

@@ -38,11 +38,12 @@ from services.commerce.usecases.pricing import (
     check_goods,
     goods_of,
     price,
+    with_field,
 )
 from services.commerce.usecases.shop import Shop
 from services.runtime.call import Call
 from services.runtime.database import Connection
-from services.runtime.errors import AlreadyExists, DomainError, NotAllowed
+from services.runtime.errors import AlreadyExists, DomainError, NotAllowed, Refused
 from services.runtime.idempotency import REQUEST_ID_REUSED, Once, refusal_from_json
 from services.runtime.ids import OrderId
 
@@ -120,10 +121,12 @@ async def place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) ->
     TooManyOpenGuestOrders; then nothing is held.
     """
     check_call(call, placing.basket, occurred_at=placing.occurred_at)
-    return await in_rounds(shop, once, lambda: _place(shop, call, placing, once))
+    return await in_rounds(shop, once, lambda: _place(shop, call, placing, once), basket=placing.basket)
 
 
-async def in_rounds(shop: Shop, once: Once[Placed], attempt: Callable[[], Awaitable[bytes]]) -> bytes:
+async def in_rounds(
+    shop: Shop, once: Once[Placed], attempt: Callable[[], Awaitable[bytes]], *, basket: Basket
+) -> bytes:
     """What the attempt answers, repeated where another call was first; a refusal is kept for the request id."""
     for _ in range(MAX_ROUNDS):
         try:
@@ -134,6 +137,8 @@ async def in_rounds(shop: Shop, once: Once[Placed], attempt: Callable[[], Awaita
         except SaleRace:
             # the other is there now
             continue
+        except Refused as refusal:
+            raise with_field(refusal, basket) from refusal
     raise SaleRace
 
 
@@ -170,7 +175,11 @@ async def _place(shop: Shop, call: Call, placing: Placing, once: Once[Placed]) -
     if known is None:
         priced = await priced_basket(shop, call, basket, goods, occurred_at=placing.occurred_at)
         if placing.expected_due_minor not in {None, priced.due_minor}:
-            raise TotalChanged(expected_minor=placing.expected_due_minor or 0, due_minor=priced.due_minor)
+            raise TotalChanged(
+                expected_minor=placing.expected_due_minor or 0,
+                due_minor=priced.due_minor,
+                field=basket.beside("expected_due_minor"),
+            )
         ttl_s = placing.payment_ttl_s or DEFAULT_PAYMENT_TTL_S
         now = shop.now()
         wanted = saga.steps_of(priced, order_id=order_id, payment_ttl_s=ttl_s, issued_at=now)
@@ -264,7 +273,7 @@ async def pay(shop: Shop, call: Call, order_id: OrderId, payments: Sequence[Paym
         stored = await booking.locked(connection, call.tenant_id, order_id)
         check_own_store(call, stored.order)
         if stored.order.state is OrderState.PENDING_PAYMENT:
-            given = settle_payments(payments, due_minor=stored.order.due_minor)
+            given = settle_payments(payments, due_minor=stored.order.due_minor, field="payments")
         else:
             given = ()
         return await booking.pay(connection, shop, call, stored, given, held=False)
@@ -417,7 +426,7 @@ async def _hold_and_answer(
     return await answered_or_undone(shop, call, once, finish, order_id=order_id)
 
 
-def as_paid(order: Order, payments: Sequence[Payment]) -> Order:
-    """A new order that is paid in the same breath."""
-    paid = booking.paid_with(order, settle_payments(payments, due_minor=order.due_minor))
+def as_paid(order: Order, payments: Sequence[Payment], *, field: str) -> Order:
+    """A new order that is paid in the same breath; `field` is where the request has the payments."""
+    paid = booking.paid_with(order, settle_payments(payments, due_minor=order.due_minor, field=field))
     return replace(paid, state=OrderState.PAID, expires_at=None)

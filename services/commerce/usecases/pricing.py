@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from services.commerce.domain.catalogue import Product, shelf_price
@@ -20,7 +21,7 @@ from services.commerce.domain.orders import (
     Line,
     PriceSource,
 )
-from services.commerce.domain.refusals import PriceNotYours, UnknownPrice, UnknownProduct
+from services.commerce.domain.refusals import MOST_TOLD, OutOfStock, PriceNotYours, UnknownPrice, UnknownProduct
 from services.commerce.domain.saga import BudgetUse, CouponUse
 from services.commerce.store import catalogue, settlement
 from services.commerce.store.stores import OpenStores
@@ -36,11 +37,13 @@ from services.commerce.usecases.peers import (
 from services.runtime.call import Call
 from services.runtime.clock import end_of_day, local_day
 from services.runtime.database import Connection
-from services.runtime.errors import Invalid, Missing
+from services.runtime.errors import Invalid, Missing, Refused
 from services.runtime.ids import MemberId, Sku, StoreId, SupplierId
 
 NOBODY: Final = MemberId("")
 POS_SCOPE: Final = "commerce.pos.sell"
+INSUFFICIENT_POINTS: Final = "INSUFFICIENT_POINTS"
+"""loyalty's, for points that a member does not have."""
 MAX_LINE_MINOR: Final = 1_000_000_000_000
 """As in the contract: what a till may send as a line's price."""
 
@@ -129,14 +132,34 @@ class Priced:
 
 def check_basket(call: Call, basket: Basket) -> None:
     """Raises Invalid for a line id that stands twice, PriceNotYours for a price that is not the caller's to set."""
-    call.actor.check_store(basket.store_id)
+    call.actor.check_store(basket.store_id, field=basket.field("store_id"))
     seen: set[str] = set()
     for at, line in enumerate(basket.lines):
         if line.line_id in seen:
             raise Invalid(f"line {line.line_id!r} stands twice", field=basket.field(f"lines[{at}].line_id"))
         seen.add(line.line_id)
-    if any(line.price_source is PriceSource.POS for line in basket.lines) and POS_SCOPE not in call.actor.scopes:
-        raise PriceNotYours
+        if line.price_source is PriceSource.POS and POS_SCOPE not in call.actor.scopes:
+            raise PriceNotYours(field=basket.field(f"lines[{at}].price_source"))
+
+
+def with_field(refusal: Refused, basket: Basket) -> Refused:
+    """The refusal with the basket's field that it is about, if any: stock, loyalty and campaign know no basket."""
+    field = "" if "field" in refusal.metadata else _field_of(refusal, basket)
+    return Refused(
+        f"{field}: {refusal.message}" if field else refusal.message,
+        subject=refusal.subject,
+        reason=refusal.reason,
+        metadata=refusal.metadata | ({"field": field} if field else {}),
+    )
+
+
+def _field_of(refusal: Refused, basket: Basket) -> str:
+    if refusal.reason == OutOfStock.reason:
+        short = (at for at, line in enumerate(basket.lines) if line.sku == refusal.metadata["sku"])
+        return ", ".join(basket.field(f"lines[{at}].sku") for at in islice(short, MOST_TOLD))
+    if refusal.reason == INSUFFICIENT_POINTS:
+        return basket.field("burn_points")
+    return basket.field("coupon_codes") if "coupon_id" in refusal.metadata else ""
 
 
 async def goods_of(connection: Connection, tenant_id: str, basket: Basket, open_stores: OpenStores) -> Goods:

@@ -51,7 +51,7 @@ async def sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> by
     held or sold.
     """
     placing.check_call(call, sale.basket, occurred_at=sale.occurred_at)
-    return await placing.in_rounds(shop, once, lambda: _sell(shop, call, sale, once))
+    return await placing.in_rounds(shop, once, lambda: _sell(shop, call, sale, once), basket=sale.basket)
 
 
 async def find_sale(
@@ -73,9 +73,19 @@ def of_number(known: Sequence[KnownSale], sale: TillSale, goods: bytes) -> Known
     """The sale that has the till's number, if any. Raises SaleNumberReused for other goods."""
     for each in known:
         if each.goods != goods:
-            raise SaleNumberReused(till_id=sale.till_id, sale_number=sale.sale_number, order_id=each.order_id)
+            raise number_reused(sale, order_id=each.order_id)
         return each
     return None
+
+
+def number_reused(sale: TillSale, *, order_id: OrderId) -> SaleNumberReused:
+    """The refusal of a sale whose number is that of another order."""
+    return SaleNumberReused(
+        till_id=sale.till_id,
+        sale_number=sale.sale_number,
+        order_id=order_id,
+        field=sale.basket.beside("sale_number"),
+    )
 
 
 async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> bytes:
@@ -104,11 +114,11 @@ async def _sell(shop: Shop, call: Call, sale: TillSale, once: Once[Placed]) -> b
     order = _order_of(priced, sale, order_id, wanted, now=now)
     if wanted:
         # refused before anything is held
-        settle_payments(sale.payments, due_minor=order.due_minor)
+        settle_payments(sale.payments, due_minor=order.due_minor, field=sale.basket.beside("payments"))
         attempt = replace(attempt, candidates=priced.candidates, request_key=placing.key_of(once))
         await _place(shop, call, order, attempt, wanted, once=once, now=now)
         return await _hold_and_pay(shop, call, order, wanted, sale=sale, once=once, own=True)
-    paid = placing.as_paid(order, sale.payments)
+    paid = placing.as_paid(order, sale.payments, field=sale.basket.beside("payments"))
 
     async def book(connection: Connection) -> Placed:
         await booking.sell_at_once(connection, shop, call, paid, attempt=attempt)
@@ -146,7 +156,7 @@ async def _go_on(shop: Shop, call: Call, order_id: OrderId, sale: TillSale, once
     if own:
         placing.check_same_request(stored, once.fingerprint)
     elif not (_has_prices_of(stored.order, sale.basket) and await _is_buyer(shop, call, stored.order, sale.basket)):
-        raise SaleNumberReused(till_id=sale.till_id, sale_number=sale.sale_number, order_id=order_id)
+        raise number_reused(sale, order_id=order_id)
     return await _hold_and_pay(shop, call, stored.order, wanted, sale=sale, once=once, own=own)
 
 
@@ -187,7 +197,7 @@ async def _hold_and_pay(
         placing.check_not_given_up(now)
         if now.order.state in PAID_STATES:
             return Placed(order=now.order, candidates=now.attempt.candidates)
-        given = settle_payments(sale.payments, due_minor=now.order.due_minor)
+        given = settle_payments(sale.payments, due_minor=now.order.due_minor, field=sale.basket.beside("payments"))
         paid = await booking.pay(connection, shop, call, now, given, held=True)
         return Placed(order=paid, candidates=now.attempt.candidates)
 

@@ -156,7 +156,12 @@ class FakeOffers:
         taken = [code for code in codes if self.used.get(code, step.hold_id) != step.hold_id]
         if taken:
             self.link.before("offers.hold")
-            raise Refused("another order holds it", reason="COUPON_HELD", subject=taken[0])
+            raise Refused(
+                "another order holds it",
+                reason="COUPON_HELD",
+                subject=f"coupon/{taken[0]}",
+                metadata={"coupon_id": taken[0]},
+            )
         await self.holds.ask(step, HoldEvent.HOLD)
         self.used.update(dict.fromkeys(codes, step.hold_id))
 

@@ -75,7 +75,10 @@ async def test_the_total_that_the_customer_saw_is_kept(brand: Brand) -> None:
     basket = brand.basket(line("1", "TEA", 1, 500))
     with pytest.raises(Refused) as refused:
         await brand.place(basket, expected_due_minor=400)
-    assert (refused.value.reason, refused.value.metadata) == ("TOTAL_CHANGED", {"due_minor": "500"})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "TOTAL_CHANGED",
+        {"due_minor": "500", "field": "expected_due_minor"},
+    )
     assert (await brand.place(basket, expected_due_minor=500)).order.net_minor == 500
 
 
@@ -162,7 +165,7 @@ async def test_a_payment_must_sum_and_is_made_once(brand: Brand) -> None:
     order = await placed(brand)
     with pytest.raises(Refused) as refused:
         await brand.pay(order.order_id, cash(1000))
-    assert refused.value.reason == "PAYMENT_MISMATCH"
+    assert (refused.value.reason, refused.value.subject) == ("PAYMENT_MISMATCH", "payments")
     request_id = new_id()
     first = await brand.pay(order.order_id, card(), request_id=request_id)
     assert await brand.pay(order.order_id, card(), request_id=request_id) == first

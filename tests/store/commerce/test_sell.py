@@ -75,7 +75,7 @@ async def test_one_number_is_one_sale_whoever_carries_it(brand: Brand) -> None:
     assert await brand.on_hand("TEA") == (9, 0)
     with pytest.raises(AlreadyExists) as refused:
         await brand.sell(brand.sale(brand.basket(line("1", "TEA", 2, 1000)), number="A7"))
-    assert refused.value.reason == "SALE_NUMBER_REUSED"
+    assert (refused.value.reason, refused.value.metadata["field"]) == ("SALE_NUMBER_REUSED", "sale.sale_number")
 
 
 async def test_a_number_under_another_id_answers_nobody_elses_sale(brand: Brand) -> None:
@@ -130,7 +130,10 @@ async def test_one_request_id_is_one_body(brand: Brand) -> None:
 async def test_two_lines_of_one_sku_are_checked_together(brand: Brand) -> None:
     with pytest.raises(Refused) as refused:
         await brand.sell(brand.sale(brand.basket(line("1", "CUP", 3, 300), line("2", "CUP", 3, 300))))
-    assert (refused.value.reason, refused.value.metadata) == ("OUT_OF_STOCK", {"sku": "CUP", "available": "5"})
+    assert (refused.value.reason, refused.value.metadata) == (
+        "OUT_OF_STOCK",
+        {"sku": "CUP", "available": "5", "field": "sale.basket.lines[0].sku, sale.basket.lines[1].sku"},
+    )
     assert await brand.on_hand("CUP") == (5, 0)
     assert await brand.events() == []
 
@@ -241,10 +244,23 @@ async def test_an_unknown_card_and_anothers_price_are_refused(brand: Brand) -> N
     app = brand.call(kind=ActorKind.BACKEND, store="", scopes=frozenset({"commerce.orders.write"}))
     with pytest.raises(NotAllowed) as not_theirs:
         await brand.orders.quote_order(request, app)
-    assert not_theirs.value.reason == "PRICE_NOT_YOURS"
+    assert (not_theirs.value.reason, not_theirs.value.metadata["field"]) == (
+        "PRICE_NOT_YOURS",
+        "basket.lines[0].price_source",
+    )
     with pytest.raises(NotAllowed) as out_of_scope:
         await brand.orders.quote_order(request, brand.call(store="S2"))
-    assert out_of_scope.value.reason == "OUT_OF_SCOPE"
+    assert (out_of_scope.value.reason, out_of_scope.value.metadata["field"]) == ("OUT_OF_SCOPE", "basket.store_id")
+
+
+async def test_payments_that_do_not_sum_are_told_as_the_till_wrote_them(brand: Brand) -> None:
+    sale = brand.sale(brand.basket(line("1", "TEA", 1, 384)))
+    del sale.payments[:]
+    sale.payments.append(cash(5))
+    with pytest.raises(Refused) as refused:
+        await brand.sell(sale)
+    assert (refused.value.reason, refused.value.subject) == ("PAYMENT_MISMATCH", "sale.payments")
+    assert refused.value.metadata == {"due_minor": "384", "field": "sale.payments"}
 
 
 async def test_services_are_sold_without_stock(brand: Brand) -> None:
@@ -294,7 +310,10 @@ async def test_a_refused_hold_undoes_the_other_and_gives_the_goods_back(brand: B
     for _ in range(2):
         with pytest.raises(Refused) as refused:
             await brand.sell(sale, request_id=request_id)
-        assert refused.value.reason == "INSUFFICIENT_POINTS"
+        assert (refused.value.reason, refused.value.metadata["field"]) == (
+            "INSUFFICIENT_POINTS",
+            "sale.basket.burn_points",
+        )
     assert await brand.on_hand("CUP") == (5, 0)
     assert set(brand.peers.offers.holds.states.values()) == {HoldState.VOIDED}
     assert brand.peers.offers.used == {}
@@ -403,7 +422,8 @@ async def test_a_coupon_is_used_once_by_twenty_tills(brand: Brand) -> None:
     outcomes = await asyncio.gather(*(brand.sell(sale) for sale in sales), return_exceptions=True)
     sold = [outcome for outcome in outcomes if isinstance(outcome, order_pb2.SellResponse)]
     assert len([each for each in sold if each.order.discount_minor]) == 1
-    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)} <= {"COUPON_HELD"}
+    refused = {(each.reason, each.metadata["field"]) for each in outcomes if isinstance(each, Refused)}
+    assert refused <= {("COUPON_HELD", "sale.basket.coupon_codes")}
     await brand.audited()
 
 

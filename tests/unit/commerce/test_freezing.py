@@ -92,14 +92,18 @@ def test_shares_of_one_discount_stand_in_one_column() -> None:
 )
 def test_payments_settle(given_minor: tuple[int, ...], due: int, expected: tuple[int, ...]) -> None:
     payments = [Payment(tender=Tender.CASH, amount_minor=amount) for amount in given_minor]
-    assert tuple(payment.amount_minor for payment in settle_payments(payments, due_minor=due)) == expected
+    assert (
+        tuple(payment.amount_minor for payment in settle_payments(payments, due_minor=due, field="payments"))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("given_minor", [(), (999,), (1001,), (1200, 0)])
 def test_payments_that_do_not_sum_are_refused(given_minor: tuple[int, ...]) -> None:
     payments = [Payment(tender=Tender.CASH, amount_minor=amount) for amount in given_minor]
-    with pytest.raises(PaymentMismatch):
-        settle_payments(payments, due_minor=1000)
+    with pytest.raises(PaymentMismatch) as refused:
+        settle_payments(payments, due_minor=1000, field="sale.payments")
+    assert refused.value.subject == refused.value.metadata["field"] == "sale.payments"
 
 
 @settings(max_examples=60)

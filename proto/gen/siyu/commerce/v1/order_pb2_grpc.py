@@ -99,6 +99,8 @@ class OrderServiceServicer:
         """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
         payment until `expires_at`, then all holds go back by themselves.
 
+        A refusal that is about fields of the request names them in its metadata (`field`), by their paths from its root.
+
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
         COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
@@ -116,7 +118,8 @@ class OrderServiceServicer:
         """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
         everything retries forward.
 
-        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE, PAYMENT_MISMATCH (FAILED_PRECONDITION).
+        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE (FAILED_PRECONDITION), PAYMENT_MISMATCH
+        (FAILED_PRECONDITION, metadata `due_minor`, `field`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -482,7 +485,7 @@ class PosServiceServicer:
         repeated with the same request id.
 
         Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
-        `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+        `sale.payments`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
         ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

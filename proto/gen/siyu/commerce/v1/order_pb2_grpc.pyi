@@ -47,6 +47,8 @@ class OrderServiceStub:
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
     payment until `expires_at`, then all holds go back by themselves.
 
+    A refusal that is about fields of the request names them in its metadata (`field`), by their paths from its root.
+
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
@@ -60,7 +62,8 @@ class OrderServiceStub:
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
     everything retries forward.
 
-    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE, PAYMENT_MISMATCH (FAILED_PRECONDITION).
+    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE (FAILED_PRECONDITION), PAYMENT_MISMATCH
+    (FAILED_PRECONDITION, metadata `due_minor`, `field`).
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.CancelOrderRequest, _order_pb2.CancelOrderResponse]
     """Cancels an order that is not paid; its holds go back.
@@ -106,6 +109,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
     payment until `expires_at`, then all holds go back by themselves.
 
+    A refusal that is about fields of the request names them in its metadata (`field`), by their paths from its root.
+
     Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
     COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
     (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
@@ -119,7 +124,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
     everything retries forward.
 
-    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE, PAYMENT_MISMATCH (FAILED_PRECONDITION).
+    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE (FAILED_PRECONDITION), PAYMENT_MISMATCH
+    (FAILED_PRECONDITION, metadata `due_minor`, `field`).
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.CancelOrderRequest, _order_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Cancels an order that is not paid; its holds go back.
@@ -174,6 +180,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
         payment until `expires_at`, then all holds go back by themselves.
 
+        A refusal that is about fields of the request names them in its metadata (`field`), by their paths from its root.
+
         Refusals: OUT_OF_STOCK (FAILED_PRECONDITION, metadata `sku`, `available`), INSUFFICIENT_POINTS, COUPON_HELD,
         COUPON_USED, BUDGET_SPENT, TOTAL_CHANGED, ORDER_GIVEN_UP (FAILED_PRECONDITION); TOO_MANY_OPEN_ORDERS
         (FAILED_PRECONDITION, metadata `limit`: 20 unless the installation sets another) where that many orders of the member
@@ -193,7 +201,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
         everything retries forward.
 
-        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE, PAYMENT_MISMATCH (FAILED_PRECONDITION).
+        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAYABLE (FAILED_PRECONDITION), PAYMENT_MISMATCH
+        (FAILED_PRECONDITION, metadata `due_minor`, `field`).
         """
 
     @_abc_1.abstractmethod
@@ -266,7 +275,7 @@ class PosServiceStub:
     repeated with the same request id.
 
     Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
-    `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+    `sale.payments`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _grpc.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]
@@ -300,7 +309,7 @@ class PosServiceAsyncStub(PosServiceStub):
     repeated with the same request id.
 
     Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
-    `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+    `sale.payments`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
     ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
     """
     ReplayOfflineSales: _aio.UnaryUnaryMultiCallable[_order_pb2.ReplayOfflineSalesRequest, _order_pb2.ReplayOfflineSalesResponse]  # type: ignore[assignment]
@@ -337,7 +346,7 @@ class PosServiceServicer(metaclass=_abc_1.ABCMeta):
         repeated with the same request id.
 
         Refusals: those of PlaceOrder and PayOrder, fields named as this request has them (`sale.basket.store_id`,
-        `sale.occurred_at`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
+        `sale.payments`); SALE_NUMBER_REUSED (ALREADY_EXISTS) for another sale under the number;
         ORDER_GIVEN_UP (FAILED_PRECONDITION) if the first call died and nobody repeated it within a minute.
         """
 
