@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import orjson
@@ -29,7 +30,7 @@ from gateway.pages import (
     LIMIT_CHECK,
     PAGES,
 )
-from gateway.refusals import internal, refusal
+from gateway.refusals import internal, method_refused, refusal
 from services.runtime import telemetry
 from services.runtime.auth import TokenVerifier, bearer
 from services.runtime.call import OUT_OF_SCOPE, Call, deadline_in
@@ -225,26 +226,20 @@ async def _not_found(request: Request, _error: Exception) -> Response:
     error = Missing(
         "no such path; /openapi.json lists them all", kind="path", name=request.url.path, reason="PATH_NOT_FOUND"
     )
-    return _refused_unserved(request, error)
+    with _unserved(request) as trace:
+        return refusal(error, trace_id=trace.trace_id)
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:
-    """In the words of Envoy's own (envoy/replies.py)."""
     assert isinstance(error, HTTPException), "starlette raises it"
     allowed = (error.headers or {})["Allow"]
-    refused = Missing(
-        f"this path takes other methods: {allowed}", kind="method", name=request.method, reason="METHOD_NOT_ALLOWED"
-    )
-    response = _refused_unserved(request, refused)
-    response.status_code = error.status_code
-    response.headers["allow"] = allowed
-    return response
+    with _unserved(request) as trace:
+        return method_refused(allowed, trace_id=trace.trace_id)
 
 
-def _refused_unserved(request: Request, error: DomainError) -> Response:
+def _unserved(request: Request) -> AbstractContextManager[telemetry.Trace]:
     """No endpoint ran, and so none began a trace: the refusal names one like every other."""
-    with telemetry.entered("edge.unserved", request.headers.get("traceparent", "")) as trace:
-        return refusal(error, trace_id=trace.trace_id)
+    return telemetry.entered("edge.unserved", request.headers.get("traceparent", ""))
 
 
 assert {page.path for page in PAGES} >= {EVENTS, JWKS}, "Envoy must route what the application serves"

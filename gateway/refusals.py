@@ -4,7 +4,7 @@ import base64
 import math
 
 from google.protobuf import json_format
-from google.rpc import code_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from starlette.responses import Response
 
 from services.runtime import status
@@ -29,6 +29,9 @@ HTTP_STATUS: dict[int, int] = {
     code_pb2.UNAVAILABLE: 503,
     code_pb2.DATA_LOSS: 500,
 }
+METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+METHOD_NOT_ALLOWED_STATUS = 405
+OTHER_METHODS = "this path takes other methods"
 
 
 def refusal(error: DomainError, *, trace_id: str = "", grpc: bool = False) -> Response:
@@ -44,6 +47,16 @@ def refusal(error: DomainError, *, trace_id: str = "", grpc: bool = False) -> Re
 def internal(*, trace_id: str = "", grpc: bool = False) -> Response:
     """What is told of a bug: where to look, and nothing else."""
     return _response(status.internal_status(trace_id), {}, grpc=grpc)
+
+
+def method_refused(allowed: str, *, trace_id: str) -> Response:
+    """The path is there and takes other methods, `allowed`: a 405, in the words of Envoy's own."""
+    info = error_details_pb2.ErrorInfo(reason=METHOD_NOT_ALLOWED, domain=status.DOMAIN, metadata={"trace_id": trace_id})
+    told = status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"{OTHER_METHODS}: {allowed}")
+    told.details.add().Pack(info)
+    response = _response(told, {"allow": allowed}, grpc=False)
+    response.status_code = METHOD_NOT_ALLOWED_STATUS
+    return response
 
 
 def _response(told: status_pb2.Status, headers: dict[str, str], *, grpc: bool) -> Response:

@@ -9,8 +9,8 @@ from collections import defaultdict
 
 from gateway.contracts import rpcs
 from gateway.envoy.names import API_KEY, LIMIT, TOKEN, TRANSCODER, Config, of_type
+from gateway.refusals import METHOD_NOT_ALLOWED_STATUS
 
-STATUS = 405
 _VARIABLE = re.compile(r"\{[^}]*\}")
 # the part after a colon is no part of a last variable: it names what to do, and may be no known one
 _INNER, _LAST = "[^/]+", "[^/:]+"
@@ -47,7 +47,7 @@ def _route(path: str, verbs: tuple[str, ...]) -> Config:
             "safe_regex": {"regex": path},
             "headers": [{"name": ":method", "string_match": own_method, "invert_match": True}],
         },
-        "direct_response": {"status": STATUS, "body": {"inline_string": allowed}},
+        "direct_response": {"status": METHOD_NOT_ALLOWED_STATUS, "body": {"inline_string": allowed}},
         "response_headers_to_add": [{"header": {"key": "allow", "value": allowed}}],
         "typed_per_filter_config": {
             TRANSCODER: of_type(

@@ -8,6 +8,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gateway.envoy.names import Config, of_type
 from gateway.pages import CONTENT_HEADER
+from gateway.refusals import METHOD_NOT_ALLOWED, OTHER_METHODS
 from services.runtime.status import DOMAIN
 
 BODY = "%LOCAL_REPLY_BODY%"
@@ -81,11 +82,11 @@ _REPLIES: dict[int, Reply] = {
         grpc_code=code_pb2.UNIMPLEMENTED,
     ),
     405: Reply(
-        code=code_pb2.NOT_FOUND,
-        reason="METHOD_NOT_ALLOWED",
-        text="this path takes other methods",
+        # the path is there: who reads NOT_FOUND looks for what he misspelt
+        code=code_pb2.UNIMPLEMENTED,
+        reason=METHOD_NOT_ALLOWED,
+        text=OTHER_METHODS,
         found=True,
-        grpc_code=code_pb2.UNIMPLEMENTED,
     ),
     408: Reply(code=code_pb2.INVALID_ARGUMENT, reason="REQUEST_TOO_SLOW", text="the request did not arrive in time"),
     413: Reply(

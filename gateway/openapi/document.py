@@ -40,7 +40,8 @@ been sent: check what you send against the schemas of this document, or call ove
 however often it is sent. Repeat a call whose answer got lost; never make up a new id for it.
 
 **Refusals** are a `google.rpc.Status`: `details` begins with an `ErrorInfo` whose `reason` is part of the contract.
-Write your code against the reason, not the text. `retry-after` says when to come back.
+Write your code against the reason, not the text. `retry-after` says when to come back. A path that takes other methods
+says so with `METHOD_NOT_ALLOWED`: HTTP's 405, and `code` 12 (UNIMPLEMENTED).
 """
 _KINDS = {
     rule_pb2.ACTOR_KIND_POS: "tills",

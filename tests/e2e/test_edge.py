@@ -221,7 +221,7 @@ async def test_another_method_of_a_known_path_is_told_which(
         if path == "/v1/events" and not headers:
             check_status(reply, http=401, code=16, reason="TOKEN_MISSING")
             continue
-        status = check_status(reply, http=405, code=5, reason="METHOD_NOT_ALLOWED")
+        status = check_status(reply, http=405, code=12, reason="METHOD_NOT_ALLOWED")
         assert sorted(reply.headers["allow"].replace("HEAD, ", "").replace(", HEAD", "").split(", ")) == allowed.split(
             ", "
         )
