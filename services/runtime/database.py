@@ -258,9 +258,9 @@ class Database:
 
         await self.read(EVERY_TENANT, nothing, timeout_s=CONNECT_TIMEOUT_S)
 
-    async def lane(self) -> "Lane":
-        """A connection of its own, made when first used and again whenever it breaks."""
-        return Lane(dsn=self.dsn, server_settings=_server_settings(self.service, self.role))
+    async def lane(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> "Lane":
+        """A connection of its own, made when first used and again when it breaks or brings no answer in `timeout_s`."""
+        return Lane(dsn=self.dsn, server_settings=_server_settings(self.service, self.role), timeout_s=timeout_s)
 
     async def _bounded(
         self, tenant_id: str, work: Callable[[Connection], Awaitable[T]], begin: str, timeout_s: float | None
@@ -376,10 +376,11 @@ def _backoff_s(attempt: int) -> float:
 class Lane:
     """One asyncpg connection for one user at a time. It reconnects by itself; what was lost is told as Unavailable."""
 
-    def __init__(self, *, dsn: str, server_settings: dict[str, str]) -> None:
-        """Opens nothing yet."""
+    def __init__(self, *, dsn: str, server_settings: dict[str, str], timeout_s: float) -> None:
+        """Opens nothing yet. `timeout_s` is what a statement may take."""
         self._dsn = dsn
         self._server_settings = server_settings
+        self._timeout_s = timeout_s
         self._connection: Any = None
 
     async def close(self) -> None:
@@ -444,6 +445,8 @@ class Lane:
                 self._dsn,
                 server_settings=self._server_settings,
                 timeout=CONNECT_TIMEOUT_S,
+                # a machine that is gone says nothing, and the kernel asks it for a quarter of an hour
+                command_timeout=self._timeout_s + DEADLINE_GRACE_S,
                 statement_cache_size=STATEMENTS_CACHED,
             )
             # jsonb as on the pooled connections: text in, decoded out

@@ -149,7 +149,7 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relays until told to stop."""
-        lane = await self._database.lane()
+        lane = await self._database.lane(timeout_s=ROUND_TIMEOUT_S)
         pushing = asyncio.create_task(self._pusher.run(stop))
         try:
             while await self._lease.wait(stop):
