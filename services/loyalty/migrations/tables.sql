@@ -82,7 +82,7 @@ CREATE TABLE holes (
     PRIMARY KEY (tenant_id, member_id, class_no, end_points)
 );
 
--- The ledger: append-only; points leave `source` and arrive in `target` (see entry_bucket in the domain).
+-- The ledger: append-only; points leave `source` and arrive in `target` (see functions/ledger.sql).
 -- The key finds a lot by its end and reads a pool's history in order.
 CREATE TABLE entries (
     tenant_id uuid NOT NULL,

@@ -1,6 +1,7 @@
 """loyalty's checks over its own rows; on the system role, one tenant at a time.
 
-$1 is the tenant, $2 its business time, $3 machine time. Sweeps may lag by a minute before they are called overdue.
+$1 is the tenant, $2 its business time, $3 machine time. A hold may be overdue for a minute before it is told; what
+business time makes due is told as soon as it is.
 """
 
 from collections.abc import Sequence

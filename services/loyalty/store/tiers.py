@@ -46,7 +46,7 @@ _COUNTERS = """
     ) AS c
 """
 # the deltas of a batch are summed before, so that a day is touched once; a count below zero is refused by its CHECK.
-# An amount ends at 9e18 and at zero: a brand's absurd sales must not stop the queue, which other brands share.
+# An amount ends at 9e18 and at zero: an absurd sale must not fail, and park what follows it of its brand.
 _RAISE = """
     INSERT INTO tier_days AS d (tenant_id, member_id, point_currency, day, amount_minor, orders)
     SELECT $1::uuid, x.member_id, x.point_currency, x.day, x.amount_minor, x.orders
