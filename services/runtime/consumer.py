@@ -47,7 +47,6 @@ LEAVE_TO_OTHERS_S = (0.5, 2.0)
 OUTAGE_BACKOFF_S = 1.0
 ATTEMPTS_BEFORE_PARKING = 3
 
-BEHIND = Gauge("siyu_consumer_behind_blocks", "Blocks in the log not yet handled", ["service", "queue", "partition"])
 STUCK = Gauge("siyu_consumer_stuck", "1 while a partition does not go on", ["service", "queue", "partition"])
 
 _log = structlog.get_logger(__name__)

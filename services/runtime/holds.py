@@ -7,7 +7,6 @@ from enum import StrEnum
 from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused
 
 TOMBSTONE_KEPT = timedelta(days=7)
-MAX_TIME_TO_LIVE = timedelta(days=7)
 MOST_AHEAD = timedelta(days=1)
 """How far a caller's clock may be ahead of ours."""
 

@@ -9,23 +9,16 @@ import uuid_utils
 TenantId = NewType("TenantId", str)
 ClientId = NewType("ClientId", str)
 MemberId = NewType("MemberId", str)
-StaffId = NewType("StaffId", str)
 StoreId = NewType("StoreId", str)
 SupplierId = NewType("SupplierId", str)
 Sku = NewType("Sku", str)
-ProgrammeId = NewType("ProgrammeId", str)
-EntryId = NewType("EntryId", str)
 HoldId = NewType("HoldId", str)
 TemplateId = NewType("TemplateId", str)
 CouponId = NewType("CouponId", str)
 PromotionId = NewType("PromotionId", str)
-CampaignId = NewType("CampaignId", str)
 OrderId = NewType("OrderId", str)
-OrderLineId = NewType("OrderLineId", str)
 RefundId = NewType("RefundId", str)
 SupplierOrderId = NewType("SupplierOrderId", str)
-EventId = NewType("EventId", str)
-RequestId = NewType("RequestId", str)
 
 _VERSION_8 = 0x8 << 76
 _VARIANT = 0b10 << 62

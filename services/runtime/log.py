@@ -356,12 +356,6 @@ async def broken(connection: Connection) -> tuple[int, tuple[int, ...]]:
     return sum(row["blocks"] for row in rows), tuple(row["partition"] for row in rows if row["broken"])
 
 
-async def waiting(connection: Connection) -> int:
-    """Events in the outbox that have no number yet, for the audit; on the system role."""
-    count: int = await raw(connection).fetchval("SELECT count(*) FROM outbox")
-    return count
-
-
 async def positions(connection: Connection) -> tuple[Position, ...]:
     """Where this service's consumers stand, for the audit."""
     return tuple(Position(**row) for row in await raw(connection).fetch(_POSITIONS))

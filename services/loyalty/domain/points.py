@@ -27,20 +27,6 @@ class EntryKind(IntEnum):
     TRANSFER = 11
 
 
-class Bucket(IntEnum):
-    """Where points are: below 10 with the member, above it outside."""
-
-    PENDING = 1
-    AVAILABLE = 2
-    HELD = 3
-    DEBT = 4
-    ISSUED = 11
-    BURNT = 12
-    EXPIRED = 13
-    SHORTFALL = 14
-    MOVED = 15
-
-
 class HoldState(IntEnum):
     """As in the contract; a tombstone is a void that came before its hold."""
 

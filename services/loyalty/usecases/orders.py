@@ -27,7 +27,7 @@ from services.runtime.call import Call
 from services.runtime.clock import local_day
 from services.runtime.database import Connection
 from services.runtime.ids import derive_id
-from services.runtime.outbox import Outbox
+from services.runtime.outbox import MAX_EVENTS, Outbox
 
 Fact = PaidOrder | Refund
 
@@ -309,8 +309,8 @@ class OrderPosting:
         )
 
     async def _tell(self, connection: Connection, call: Call, events: Sequence[LoyaltyEvent]) -> None:
-        for start in range(0, len(events), 1000):
-            await self.outbox.append(connection, call, *events[start : start + 1000])
+        for start in range(0, len(events), MAX_EVENTS):
+            await self.outbox.append(connection, call, *events[start : start + MAX_EVENTS])
 
 
 def _account(fact: Fact) -> Account:
