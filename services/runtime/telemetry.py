@@ -42,6 +42,8 @@ SECONDS = Durations(
 
 MAX_STATEMENT_CHARS = 400
 MAX_LINKS = 32
+TRACEPARENT_CHARS = 55
+"""A caller's word, which is kept with all that its call causes: what is longer is none of this version."""
 
 _ROOTS = frozenset({SpanKind.SERVER, SpanKind.CONSUMER})
 
@@ -149,7 +151,7 @@ class Trace(NamedTuple):
 
 def _parsed(traceparent: str) -> SpanContext | None:
     parts = traceparent.split("-")
-    if len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
+    if len(traceparent) != TRACEPARENT_CHARS or len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
         return None
     try:
         context = SpanContext(int(parts[1], 16), int(parts[2], 16), True, TraceFlags(int(parts[3], 16)))  # noqa: FBT003
@@ -240,7 +242,7 @@ def _of(context: SpanContext) -> Trace:
 
 
 def _untraced(traceparent: str) -> Trace:
-    if traceparent:
+    if len(traceparent) == TRACEPARENT_CHARS:
         parts = traceparent.split("-")
         if len(parts) == 4 and len(parts[1]) == 32:
             return Trace(parts[1], traceparent)
