@@ -1,8 +1,10 @@
 """What a rollout would break, told before it does: each check is a function from manifests to findings."""
 
+import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from gateway.settings import EdgeSettings
 from k8s.gate.manifests import Manifest, Manifests, name_of
@@ -11,6 +13,7 @@ from services.runtime.settings import SERVICES, Settings
 DRAIN_GRACE_S = 5
 # read by identity beside services.runtime.settings
 FURTHER_SETTINGS = frozenset({"SIYU_ROOT_SECRET"})
+DATABASE_URL = "DATABASE_URL"
 PREFIXES = ("SIYU_", "DATABASE_", "REDIS_")
 
 Roles = Mapping[str, tuple[str, ...]]
@@ -36,6 +39,7 @@ def findings(manifests: Manifests, roles: Roles) -> tuple[Finding, ...]:
         migrations,
         settings,
         secrets,
+        logins,
     )
     return tuple(found for check in checks for found in check(manifests, roles))
 
@@ -192,8 +196,7 @@ def settings(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
             if key.startswith(PREFIXES) and key not in known:
                 yield Finding(check="settings", subject=name_of(configuration), problem=f"nothing reads {key}")
     for deployment in manifests.of("Deployment"):
-        first = deployment["spec"]["template"]["spec"].get("initContainers", [])
-        for container in (*first, *containers(deployment)):
+        for container in all_containers(deployment):
             for variable in container.get("env", []):
                 if variable["name"].startswith(PREFIXES) and variable["name"] not in known:
                     yield Finding(
@@ -205,17 +208,40 @@ def secrets(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
     """In a cluster: every secret that a pod refers to is there, with its key."""
     if not manifests.is_live:
         return
-    wanted = {
-        (reference["name"], reference["key"])
-        for deployment in manifests.of("Deployment")
-        for container in containers(deployment)
-        for variable in container.get("env", [])
-        if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
-    }
+    workloads = (*manifests.of("Deployment"), *manifests.of("Job"))
+    wanted = {told for each in workloads for container in all_containers(each) for told in _secrets_of(container)}
     for name, key in sorted(wanted):
         secret = manifests.named("Secret", name)
         if secret is None or key not in (secret.get("data") or {}):
             yield Finding(check="secrets", subject=name, problem=f"the key {key} is not there: pods would not start")
+
+
+def logins(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
+    """Migrations alone know the database's admin: a role logs in as its own, and what it can't read can't leak."""
+    jobs = [each for each in manifests.of("Job") if any(args[:1] == ["migrate"] for args in _arguments(each))]
+    admins = {source for each in jobs for container in containers(each) for source in _database_of(container)}
+    for deployment in manifests.of("Deployment"):
+        for container in all_containers(deployment):
+            if admins & _secrets_of(container):
+                problem = "it is given the URL that migrations log in with: a role needs one that names no user"
+                yield Finding(check="logins", subject=name_of(deployment), problem=problem)
+            if _names_user(value_of(container, DATABASE_URL)):
+                yield Finding(check="logins", subject=name_of(deployment), problem=f"its {DATABASE_URL} names a user")
+    told = {
+        source
+        for each in manifests.of("Deployment")
+        for container in all_containers(each)
+        for source in _database_of(container)
+    }
+    for name, key in sorted(told - admins):
+        if _names_user(_secret_value(manifests, name, key)):
+            problem = f"the URL in its key {key} names a user, and every role reads it: leave user and password out"
+            yield Finding(check="logins", subject=name, problem=problem)
+    for name, key in sorted(admins):
+        url = _secret_value(manifests, name, key)
+        if url and not _names_user(url):
+            problem = f"the URL in its key {key} names no user: migrations log in as the database's admin"
+            yield Finding(check="logins", subject=name, problem=problem)
 
 
 def containers(workload: Manifest) -> list[Manifest]:
@@ -224,9 +250,41 @@ def containers(workload: Manifest) -> list[Manifest]:
     return found
 
 
+def all_containers(workload: Manifest) -> list[Manifest]:
+    """The containers of a Deployment or Job, the init containers first."""
+    first: list[Manifest] = workload["spec"]["template"]["spec"].get("initContainers", [])
+    return [*first, *containers(workload)]
+
+
 def value_of(container: Manifest, name: str) -> str:
     """The literal value of a container's variable, or ''."""
     return next((str(each.get("value", "")) for each in container.get("env", []) if each["name"] == name), "")
+
+
+def _secrets_of(container: Manifest) -> set[tuple[str, str]]:
+    """The (secret, key) of each variable that comes from one."""
+    return {source for variable in container.get("env", []) for source in _sources(variable)}
+
+
+def _database_of(container: Manifest) -> set[tuple[str, str]]:
+    """Where DATABASE_URL comes from, if it is a secret."""
+    return {source for each in container.get("env", []) if each["name"] == DATABASE_URL for source in _sources(each)}
+
+
+def _sources(variable: Manifest) -> Iterator[tuple[str, str]]:
+    if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+        yield reference["name"], reference["key"]
+
+
+def _secret_value(manifests: Manifests, name: str, key: str) -> str:
+    """What the key holds, or '': a folder has no secrets, and the check of secrets tells one that is absent."""
+    encoded = ((manifests.named("Secret", name) or {}).get("data") or {}).get(key, "")
+    return base64.b64decode(encoded).decode(errors="replace")
+
+
+def _names_user(url: str) -> bool:
+    parts = urlsplit(url)
+    return "@" in parts.netloc or "user" in parse_qs(parts.query)
 
 
 def _arguments(workload: Manifest) -> list[list[str]]:

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         return urlunsplit(urlsplit(self.database_url)._replace(scheme="postgresql"))
 
     def role_dsn(self, service: str, role: DatabaseRole) -> str:
-        """The admin URL with the user replaced by the service's role: same host, same database, fewer rights."""
+        """The URL with the service's role for its user, whoever it names: same host, same database, fewer rights."""
         parts = urlsplit(self.database_url)
         user = role_name(service, role)
         secret = f":{quote(self.role_password, safe='')}" if self.role_password else ""
@@ -93,6 +93,12 @@ def _told(kind: type[BaseSettings], error: ErrorDetails) -> str:
         return why
     shown = any(field.validation_alias == name and field.repr for field in kind.model_fields.values())
     return f"{name}={error['input']}: {why}" if shown and error["type"] != "missing" else f"{name}: {why}"
+
+
+def without_user(url: str) -> str:
+    """The URL of the same database that names nobody: all that a role must be told, since it logs in as its own."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def role_name(service: str, role: DatabaseRole) -> str:

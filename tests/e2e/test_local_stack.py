@@ -106,6 +106,15 @@ async def test_after_a_killed_supervisor_the_next_start_takes_over(tmp_path: Pat
     assert said[0].startswith(f"taking over the lock of process {process.pid}")
 
 
+async def test_the_roles_know_no_admin_of_the_database(tmp_path: Path) -> None:
+    async with LocalStack(StackSettings.for_tests(tmp_path), services=("identity",)) as stack:
+        told = Path(f"/proc/{stack.pids['identity']}/environ").read_text()
+        assert stack.secret("postgres_password") not in told
+        assert stack.secret("postgres_password") not in (tmp_path / "stack.json").read_text()
+        assert stack.secret("role_password") in told
+        assert await execute(stack, "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'siyu_identity%'")
+
+
 async def test_given_servers_are_used_and_none_is_started(
     tmp_path: Path, empty_database_url: str, valkey_url: str
 ) -> None:

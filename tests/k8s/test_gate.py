@@ -1,5 +1,6 @@
 """The gate finds each fault that is planted, in rendered files and over the API of a cluster."""
 
+import base64
 import copy
 import json
 import threading
@@ -38,6 +39,16 @@ def changed(manifests: Manifests, kind: str, name: str, change: Callable[[dict[s
 
 def container(deployment: dict[str, Any]) -> dict[str, Any]:
     return deployment["spec"]["template"]["spec"]["containers"][0]
+
+
+def variable(deployment: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in container(deployment)["env"] if each["name"] == name)
+    return found
+
+
+def replace_with(target: dict[str, Any], **fields: object) -> None:
+    target.clear()
+    target.update(fields)
 
 
 def test_the_overlay_passes(dev: Manifests) -> None:
@@ -136,6 +147,29 @@ def test_the_overlay_passes(dev: Manifests) -> None:
             "settings",
             id="a name nobody reads",
         ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-api",
+            lambda it: variable(it, "DATABASE_URL")["valueFrom"]["secretKeyRef"].update(name="siyu-database-admin"),
+            "logins",
+            id="a role logs in as the admin",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-envoy",
+            lambda it: it["spec"]["template"]["spec"]["initContainers"][0]["env"].append(
+                {"name": "X", "valueFrom": {"secretKeyRef": {"name": "siyu-database-admin", "key": "url"}}}
+            ),
+            "logins",
+            id="the admin's URL by another name",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-commerce-relay",
+            lambda it: replace_with(variable(it, "DATABASE_URL"), name="DATABASE_URL", value="postgresql://a:b@db/x"),
+            "logins",
+            id="a user in the manifest",
+        ),
     ],
 )
 def test_a_planted_fault_is_found(
@@ -184,6 +218,10 @@ class Cluster:
         return path
 
 
+def encoded(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
 @pytest.fixture
 def cluster(dev: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     objects = copy.deepcopy(list(dev.objects))
@@ -195,10 +233,12 @@ def cluster(dev: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             each["status"] = {
                 "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2,
             }  # fmt: skip
-        if each["kind"] == "Deployment":
-            for variable in container(each).get("env", []):
-                if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                    names.setdefault(reference["name"], {})[reference["key"]] = "eA=="
+        if each["kind"] in {"Deployment", "Job"}:
+            for told in container(each).get("env", []):
+                if reference := told.get("valueFrom", {}).get("secretKeyRef"):
+                    names.setdefault(reference["name"], {})[reference["key"]] = encoded("x")
+    names["siyu-database"]["url"] = encoded("postgresql://db:5432/siyu")
+    names["siyu-database-admin"]["url"] = encoded("postgresql://admin:pw@db:5432/siyu")
     objects.extend({"kind": "Secret", "metadata": {"name": name}, "data": data} for name, data in names.items())
     cluster = Cluster(objects)
     monkeypatch.setenv("KUBECONFIG", str(cluster.configured(tmp_path)))
@@ -243,6 +283,29 @@ def test_a_cluster_that_can_not_roll_is_told(cluster: Cluster) -> None:
         ("secrets", "siyu-root"),
     }
     assert main(files=None, namespace="siyu") == 1
+
+
+@pytest.mark.parametrize(
+    ("secret", "url"),
+    [
+        pytest.param("siyu-database", "postgresql://admin:pw@db:5432/siyu", id="the roles read the admin's"),
+        pytest.param("siyu-database", "postgresql://db:5432/siyu?user=admin", id="as a parameter"),
+        pytest.param("siyu-database-admin", "postgresql://db:5432/siyu", id="migrations have no admin"),
+    ],
+)
+def test_who_logs_in_to_a_clusters_database_is_told(cluster: Cluster, secret: str, url: str) -> None:
+    for each in cluster.objects:
+        if each["kind"] == "Secret" and each["metadata"]["name"] == secret:
+            each["data"]["url"] = encoded(url)
+    (found,) = findings(from_cluster("siyu"), ROLES)
+    assert (found.check, found.subject) == ("logins", secret)
+    assert "pw" not in found.problem.replace("password", "")
+
+
+def test_a_secret_that_only_a_migration_needs_is_missed(cluster: Cluster) -> None:
+    cluster.objects = [each for each in cluster.objects if each["metadata"]["name"] != "siyu-database-admin"]
+    found = {(each.check, each.subject) for each in findings(from_cluster("siyu"), ROLES)}
+    assert found == {("secrets", "siyu-database-admin")}
 
 
 def test_a_cluster_that_refuses_is_told_in_words(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

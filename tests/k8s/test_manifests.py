@@ -162,6 +162,15 @@ def test_who_needs_no_database_can_reach_none(overlay: Path) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_migrations_alone_are_told_of_the_databases_admin(overlay: Path) -> None:
+    for pod in pods(overlay):
+        for container in (*pod["containers"], *pod.get("initContainers", [])):
+            arguments = container.get("args", [])
+            secrets = {secret_of(container, each["name"]) for each in container.get("env", [])}
+            assert ("siyu-database-admin" in secrets) == (arguments[:1] == ["migrate"]), arguments
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_a_migration_stays_for_the_gate_to_see(overlay: Path) -> None:
     for job in rendered(overlay).of("Job"):
         assert "ttlSecondsAfterFinished" not in job["spec"], "a day later no Job would have migrated anything"
@@ -190,7 +199,7 @@ def test_the_secrets_that_the_readme_makes_are_those_that_pods_read() -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "REDIS_URL": "redis://there", "DATABASE_URL": "postgresql://there"},
+        env={**os.environ, "REDIS_URL": "redis://there", "DATABASE_URL": "postgresql://admin:p%40w@there:5432/siyu"},
     )
     asked = [line for line in done.stdout.splitlines() if " create secret generic " in line]
     made = {
@@ -207,6 +216,9 @@ def test_the_secrets_that_the_readme_makes_are_those_that_pods_read() -> None:
         if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
     }
     assert {(name, key) for name, key, _ in made} == wanted
+    urls = {name: value for name, key, value in made if key == "url"}
+    assert urls["siyu-database-admin"] == "postgresql://admin:p%40w@there:5432/siyu"
+    assert urls["siyu-database"] == "postgresql://there:5432/siyu"
     values = {name: value for name, key, value in made if key == "secret"}
     root = values.pop("siyu-root")
     assert re.fullmatch("[0-9a-f]{64}", root)

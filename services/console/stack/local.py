@@ -24,7 +24,7 @@ from services.console.stack.settings import StackSettings
 from services.console.stack.supervisor import Say, Supervisor
 from services.console.stack.valkey import EmbeddedValkey
 from services.runtime.migrations import PartitionsChangedError, migrate
-from services.runtime.settings import SERVICES, Settings
+from services.runtime.settings import SERVICES, Settings, without_user
 
 # What a run that was killed leaves behind stops by itself within this time.
 LEFTOVERS_PATIENCE_S = 10.0
@@ -83,7 +83,8 @@ class LocalStack:
     def environment(self) -> dict[str, str]:
         """What a process must have in its environment to be part of this stack, or to call it."""
         return {
-            "DATABASE_URL": self.database_url,
+            # the admin migrates, which is done here; the roles log in as their own
+            "DATABASE_URL": without_user(self.database_url),
             "REDIS_URL": self.redis_url,
             "SIYU_ROLE_PASSWORD": self.role_password,
             "SIYU_LOG_PARTITIONS": str(self.settings.log_partitions),

@@ -14,7 +14,7 @@ from services.console.stack import ports
 from services.identity.domain.credentials import Keys
 from services.identity.main import ROLES, SERVICE, IdentitySettings
 from services.runtime.ids import new_id
-from services.runtime.settings import Settings, WrongSettingsError, from_environment
+from services.runtime.settings import Settings, WrongSettingsError, from_environment, without_user
 from siyu.common.v1 import audit_pb2, audit_pb2_grpc, feed_pb2, feed_pb2_grpc
 from siyu.identity.v1 import client_pb2, client_pb2_grpc, member_pb2, member_pb2_grpc, tenant_pb2, tenant_pb2_grpc
 from tests.store.identity.conftest import ROOT_SECRET, card, sign_up
@@ -29,7 +29,8 @@ async def channel(identity_settings: Settings, valkey_url: str) -> AsyncIterator
     (port,) = ports.pick(1)
     address = f"127.0.0.1:{port}"
     environment = os.environ | {
-        "DATABASE_URL": identity_settings.database_url,
+        # as in a cluster: the roles log in as their own, and know no admin
+        "DATABASE_URL": without_user(identity_settings.database_url),
         "REDIS_URL": valkey_url,
         "SIYU_ROLE_PASSWORD": identity_settings.role_password,
         "SIYU_ROOT_SECRET": ROOT_SECRET,

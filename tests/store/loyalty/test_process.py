@@ -16,7 +16,7 @@ from services.console.stack import ports
 from services.identity.domain.credentials import Keys
 from services.loyalty.main import ROLES
 from services.runtime.ids import new_id
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, without_user
 from siyu.common.v1 import audit_pb2, audit_pb2_grpc
 from siyu.identity.v1 import client_pb2, client_pb2_grpc, tenant_pb2, tenant_pb2_grpc
 from siyu.loyalty.v1 import points_pb2, points_pb2_grpc, programme_pb2, programme_pb2_grpc
@@ -49,7 +49,8 @@ async def channels(settings: Settings) -> AsyncIterator[tuple[grpc.aio.Channel, 
         opened = []
         for service, roles in (("identity", "api,relay"), ("loyalty", OURS)):
             environment = {
-                "DATABASE_URL": settings.database_url,
+                # as in a cluster: the roles log in as their own, and know no admin
+                "DATABASE_URL": without_user(settings.database_url),
                 "REDIS_URL": settings.redis_url,
                 "SIYU_ROLE_PASSWORD": settings.role_password,
                 "SIYU_ROOT_SECRET": ROOT_SECRET,

@@ -26,7 +26,7 @@ from services.runtime.errors import (
 from services.runtime.idempotency import fingerprint, fingerprint_of, refusal_from_json, refusal_to_json
 from services.runtime.ids import derive_id, is_id, new_id, stable_hash
 from services.runtime.outbox import partition_of
-from services.runtime.settings import Settings, role_name
+from services.runtime.settings import Settings, role_name, without_user
 from siyu.loyalty.v1 import points_pb2
 
 NOON = datetime(2026, 12, 31, 12, tzinfo=UTC)
@@ -156,6 +156,10 @@ def test_role_urls_keep_host_and_database_and_hide_secrets() -> None:
     assert settings.role_dsn("loyalty", "app") == "postgresql://siyu_loyalty:p%2Fw%40@db:6543/siyu?ssl=require"
     assert settings.admin_dsn() == "postgresql://admin:pw@db:6543/siyu?ssl=require"
     assert role_name("loyalty", "system") == "siyu_loyalty_system"
+    anonymous = without_user(settings.database_url)
+    assert anonymous == "postgresql+asyncpg://db:6543/siyu?ssl=require"
+    told = settings.model_copy(update={"database_url": anonymous})
+    assert told.role_dsn("loyalty", "app") == settings.role_dsn("loyalty", "app")
     assert "p/w@" not in repr(settings)
     assert ":pw@" not in repr(settings)
     assert settings.address_of("commerce") == settings.commerce_address
