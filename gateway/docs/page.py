@@ -18,7 +18,7 @@ _EXAMPLES = """\
 <p><strong>The examples</strong> take <code>$SIYU</code> for <span id="here">the address of this page</span>, and \
 <code>$TOKEN</code> for a token of yours; every name and id in them is made up. So set them once:</p>
 <pre><code>SIYU=http://localhost:8080
-TOKEN=$(curl -s "$SIYU/v1/token" -H 'content-type: application/json' \\
+TOKEN=$(curl -fsS "$SIYU/v1/token" -H 'content-type: application/json' \\
   -d '{"clientId": "&lt;client_id&gt;", "clientSecret": "&lt;client_secret&gt;"}' | jq -r .accessToken)</code></pre>
 """
 

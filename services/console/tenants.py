@@ -101,5 +101,5 @@ its first client may do everything in this brand, and makes the others; keep its
     CLIENT_SECRET={made.admin_client_secret or "(told for 24 hours, which are over)"}
 
   # the brand, as it sees itself
-  curl -s -w '\\n' -H "x-api-key: $CLIENT_ID.$CLIENT_SECRET" http://$SIYU/v1/tenant
+  curl -sS -w '\\n' -H "x-api-key: $CLIENT_ID.$CLIENT_SECRET" http://$SIYU/v1/tenant
 """

@@ -69,15 +69,15 @@ Your first calls, as a till of {shown.store_id} of {rules.BRAND_NAME!r}. In anot
   export MEMBER_ID={shown.member_id} STORE_ID={shown.store_id} SKU={shown.sku}
 
   # log in: a token for ten minutes
-  export TOKEN=$(curl -s http://$SIYU/v1/token \\
+  export TOKEN=$(curl -fsS http://$SIYU/v1/token \\
     -d '{{"client_id": "'$CLIENT_ID'", "client_secret": "'$CLIENT_SECRET'"}}' \\
-    | python3 -c 'import json, sys; print(json.load(sys.stdin)["accessToken"])')
+    | sed -n 's/.*"accessToken": *"\\([^"]*\\)".*/\\1/p')
 
   # a member's points
-  curl -s -w '\\n' -H "authorization: Bearer $TOKEN" http://$SIYU/v1/members/$MEMBER_ID/points/{rules.POINT_CURRENCY}
+  curl -sS -w '\\n' -H "authorization: Bearer $TOKEN" http://$SIYU/v1/members/$MEMBER_ID/points/{rules.POINT_CURRENCY}
 
   # a sale to that member; sent twice with one request id it would still be one
-  curl -s -w '\\n' -H "authorization: Bearer $TOKEN" http://$SIYU/v1/pos:sell -d '{{
+  curl -sS -w '\\n' -H "authorization: Bearer $TOKEN" http://$SIYU/v1/pos:sell -d '{{
     "request_id": "'$(python3 -c 'import uuid; print(uuid.uuid4())')'",
     "sale": {{"till_id": "t1", "sale_number": "'$(date +%s)'", "payments": [{{"tender": "TENDER_CASH"}}],
       "basket": {{"store_id": "'$STORE_ID'", "channel": "pos", "member_id": "'$MEMBER_ID'",
