@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import importlib
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from services.console import audit
 from services.console.stack.local import LocalStack
+from services.console.stack.program import Program
 from services.console.stack.settings import StackSettings
 from services.console.stack.supervisor import Say
 
@@ -60,12 +61,16 @@ async def until_stopped(console: Console) -> int:
 
 def show(stack: LocalStack, *, console: Console) -> None:
     """Prints what runs."""
-    table = Table(title="Siyu on this machine", title_justify="left")
-    for column in ("process", "pid", "address", "log"):
-        table.add_column(column, justify="right" if column == "pid" else "left", overflow="fold")
-    for name, program in stack.programs.items():
-        table.add_row(name, str(stack.pids[name]), program.address, escape(str(program.log)))
-    console.print(table)
+    console.print(escape(processes(stack.programs, stack.pids)), soft_wrap=True)
+
+
+def processes(programs: Mapping[str, Program], pids: Mapping[str, int]) -> str:
+    """A line per process, the log's path at its end: a table would break the path where the terminal ends."""
+    rows = [("process", "pid", "address", "log")]
+    rows += [(name, str(pids[name]), program.address, str(program.log)) for name, program in programs.items()]
+    names, numbers, addresses, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = (f"  {name:<{names}}  {pid:>{numbers}}  {address:<{addresses}}  {log}" for name, pid, address, log in rows)
+    return "\n".join(["Siyu on this machine", *lines])
 
 
 def next_steps(edge: str) -> str:

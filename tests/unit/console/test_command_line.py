@@ -3,11 +3,16 @@
 import os
 import subprocess
 import sys
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from services.console import bringup, main
+from services.console.stack.program import Program
 from services.console.stack.settings import REPOSITORY
 from services.identity.main import IdentitySettings
 from services.runtime.settings import Settings, WrongSettingsError, from_environment
@@ -178,6 +183,30 @@ def test_an_empty_stack_says_where_it_is_and_what_comes_next() -> None:
     (command,) = [line.split() for line in told.splitlines() if line.lstrip().startswith(".venv/bin/siyu")]
     result = CliRunner().invoke(main.app, [*command[1:], "--help"])
     assert result.exit_code == 0
+
+
+def test_the_path_of_a_log_is_one_word_in_a_narrow_terminal() -> None:
+    log = Path("/home/somebody/with a long name/src/siyu/.siyu/log/commerce-worker-fulfilment.log")
+    program = Program(
+        name="commerce/worker:fulfilment",
+        command=(),
+        environment={},
+        log=log,
+        is_ready=never,
+        address="127.0.0.1:50054",
+    )
+    stack = SimpleNamespace(programs={program.name: program}, pids={program.name: 123})
+    written = StringIO()
+    bringup.show(stack, console=Console(file=written, width=80, color_system=None))
+    title, head, told = written.getvalue().splitlines()
+    assert (title, head.split()) == ("Siyu on this machine", ["process", "pid", "address", "log"])
+    assert told == f"  {program.name}  123  {program.address}  {log}"
+    assert told.index(str(log)) == head.index("log")
+
+
+async def never() -> bool:
+    """A program that is not there."""
+    return False
 
 
 @pytest.mark.parametrize("goal", ["run", "demo"])
