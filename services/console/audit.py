@@ -32,6 +32,9 @@ CALL_TIMEOUT_S = 300.0
 LOG_IN_TIMEOUT_S = 10.0
 NO_CHECK = "-"
 BETWEEN = "between services"
+LOG_CHECK = "log_runs_on"
+"""The check by which a service looks at its own log, after the service's name."""
+OF_ALL = "* in the logs, which hold the events of all brands"
 NOWHERE = (
     "no stack runs here: start one with `siyu stack` or `make run`, and audit it from a second terminal. To audit "
     "services that run elsewhere, set their addresses (SIYU_IDENTITY_ADDRESS and so on) and SIYU_SERVICE_SECRET, the "
@@ -65,7 +68,10 @@ CONSUMERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of the audit. `lags` where it may only be early: a consumer has not come to the log's end."""
+    """One line of the audit. `lags` where it may only be early: a consumer has not come to the log's end.
+
+    `of_all` where `examined` counts what is in a log: it is the installation's, and has every brand's events.
+    """
 
     where: str
     check: str
@@ -73,6 +79,7 @@ class Finding:
     examined: int = 0
     detail: str = ""
     lags: bool = False
+    of_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +148,7 @@ def _consumed(answers: Answers, consumer: Consumer) -> Finding:
         examined=examined,
         detail="; ".join(wrong),
         lags=lags,
+        of_all=True,
     )
 
 
@@ -149,7 +157,14 @@ def own_findings(answers: Answers) -> list[Finding]:
     findings: list[Finding] = []
     for service, answer in answers.items():
         findings += [
-            Finding(where=service, check=each.check, ok=each.ok, examined=each.examined, detail=each.detail)
+            Finding(
+                where=service,
+                check=each.check,
+                ok=each.ok,
+                examined=each.examined,
+                detail=each.detail,
+                of_all=each.check == f"{service}.{LOG_CHECK}",
+            )
             for each in answer.findings
         ]
         if not answer.findings:
@@ -303,14 +318,17 @@ def _told(found: Sequence[Audited], *, console: Console) -> int:
     return show_verdict([(finding.check, finding.ok) for finding in everything], console=console)
 
 
-def show_verdict(checks: Sequence[tuple[str, bool]], *, console: Console) -> int:
-    """Prints one line over all checks, which are (name, holds); 0 only if all hold, as an exit code."""
+def show_verdict(checks: Sequence[tuple[str, bool]], *, console: Console, sum_of: str = "") -> int:
+    """Prints one line over all checks, which are (name, holds); 0 only if all hold, as an exit code.
+
+    `sum_of` tells a reader which of the figures above make the number."""
     differing = [name for name, holds in checks if not holds]
     if differing:
         named = f"{len(differing)} of {len(checks)} checks differ: {'; '.join(differing)}"
         console.print(f"[bold red]{escape(named)}[/bold red]", soft_wrap=True)
     else:
-        console.print(f"[bold green]{len(checks)} checks agree.[/bold green]")
+        told = f"{len(checks)} checks agree{f': {sum_of}' if sum_of else ''}."
+        console.print(f"[bold green]{told}[/bold green]", soft_wrap=True)
     return 1 if differing else 0
 
 
@@ -319,13 +337,16 @@ def summarise(audited: Audited, *, console: Console) -> None:
     console.print(escape(f"The services' own books of {audited} (`make audit` lists every check):"), soft_wrap=True)
     for name in (*SERVICES, BETWEEN):
         own = [each for each in audited.findings if (each.where if each.where in SERVICES else BETWEEN) == name]
-        rows = sum(each.examined for each in own)
-        console.print(f"  [green]✓[/green] {name:<17} {len(own):>3} checks of {rows:,} rows")
+        rows = sum(each.examined for each in own if not each.of_all)
+        logged = sum(each.examined for each in own if each.of_all)
+        told = f"{rows:,} rows and {logged:,}*" if logged else f"{rows:,} rows"
+        console.print(f"  [green]✓[/green] {name:<17} {len(own):>3} checks of {told}", soft_wrap=True)
+    console.print(f"  [dim]{OF_ALL}[/dim]")
 
 
 def show(audited: Audited, *, console: Console) -> None:
     """Prints the findings, one a row."""
-    table = Table(title=escape(f"Audit of {audited}"), title_justify="left")
+    table = Table(title=escape(f"Audit of {audited}"), title_justify="left", caption=OF_ALL, caption_justify="left")
     table.add_column("where")
     table.add_column("check", no_wrap=True)
     table.add_column("rows", justify="right")
@@ -333,5 +354,6 @@ def show(audited: Audited, *, console: Console) -> None:
     table.add_column("detail", overflow="fold")
     for finding in audited.findings:
         mark = "[green]✓[/green]" if finding.ok else "[bold red]✗[/bold red]"
-        table.add_row(finding.where, finding.check, f"{finding.examined:,}", mark, escape(finding.detail))
+        examined = f"{finding.examined:,}{'*' if finding.of_all else ''}"
+        table.add_row(finding.where, finding.check, examined, mark, escape(finding.detail))
     console.print(table)

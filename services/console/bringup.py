@@ -35,11 +35,13 @@ async def demonstrate(settings: StackSettings, *, weeks: str, stay: bool, consol
     async with LocalStack(settings, say=_sayer(console)) as stack:
         show(stack, console=console)
         checks = [(check.name, check.ok) for check in await demo.checks(stack, weeks=weeks, console=console)]
+        replayed = len(checks)
         for audited in await audit.findings_of(stack):
             tell = audit.summarise if all(finding.ok for finding in audited.findings) else audit.show
             tell(audited, console=console)
             checks += [(f"{finding.where}: {finding.check}", finding.ok) for finding in audited.findings]
-        verdict = audit.show_verdict(checks, console=console)
+        sum_of = f"{replayed} of coverage and engine, {len(checks) - replayed} of the audit"
+        verdict = audit.show_verdict(checks, console=console, sum_of=sum_of)
         if stay:
             show_first_calls(stack, console=console)
             await until_stopped(console)

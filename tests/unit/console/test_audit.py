@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from services.console.audit import (
+    OF_ALL,
     Audited,
     Auditor,
     Consumer,
@@ -115,6 +116,44 @@ def test_one_line_is_the_verdict_and_the_exit_code(checks, code, told) -> None:
     written = StringIO()
     assert show_verdict(checks, console=Console(file=written, color_system=None)) == code
     assert written.getvalue().strip() == told
+
+
+def test_the_verdict_says_what_its_number_is_made_of() -> None:
+    written = StringIO()
+    console = Console(file=written, color_system=None)
+    show_verdict([("a", True), ("b", True)], console=console, sum_of="1 of coverage and engine, 1 of the audit")
+    assert written.getvalue() == "2 checks agree: 1 of coverage and engine, 1 of the audit.\n"
+
+
+@pytest.mark.parametrize("tell", [show, summarise])
+def test_what_is_in_the_logs_is_told_apart_from_the_brands_own_rows(tell) -> None:
+    """A new brand's audit said that it had looked at 35,264 rows, nearly all of them another brand's."""
+    answers = {
+        "commerce": audit_pb2.AuditResponse(
+            findings=[
+                audit_pb2.AuditFinding(check="commerce.lines_sum_to_orders", ok=True, examined=3),
+                audit_pb2.AuditFinding(check="commerce.log_runs_on", ok=True, examined=700),
+            ],
+            log=[audit_pb2.LogPosition(partition=0, seq=2, events_total=9000)],
+        ),
+        "loyalty": audit_pb2.AuditResponse(
+            positions=[
+                audit_pb2.ConsumerPosition(producer="commerce", queue="accrual", partition=0, seq=2, events_total=9000)
+            ]
+        ),
+    }
+    findings = [
+        *(each for each in own_findings(answers) if each.where == "commerce"),
+        *compare(answers, consumers=[ACCRUAL]),
+    ]
+    written = StringIO()
+    console = Console(file=written, width=160, color_system=None)
+    tell(Audited(tenant_id="t", code="tea", findings=findings), console=console)
+    told = written.getvalue()
+    assert OF_ALL in told
+    assert "700*" in told
+    assert "9,000*" in told
+    assert "3*" not in told
 
 
 class _Auditor(Auditor):
