@@ -76,7 +76,7 @@ async def create_tenant(settings: StackSettings, *, tenant: tenant_pb2.Tenant, c
     finally:
         await wire.close()
     remember_tenant(directory, made.tenant.tenant_id)
-    console.print(escape(_introduction(made, edge=running_edge(directory))), soft_wrap=True)
+    console.print(escape(introduction(made, edge=running_edge(directory))), soft_wrap=True)
     return 0
 
 
@@ -91,11 +91,13 @@ def refusal_of(error: DomainError, *, code: str) -> str:
     return reason_of(error)
 
 
-def _introduction(made: tenant_pb2.CreateTenantResponse, *, edge: str) -> str:
+def introduction(made: tenant_pb2.CreateTenantResponse, *, edge: str) -> str:
+    """The tenant and its first client, to paste; the secret is there as long as identity tells it again."""
     told = made.tenant
     return f"""
 tenant {told.tenant_id}: {told.display_name}, in {told.time_zone}, {told.currency_code}, region {told.region_code}
-its first client may do everything in this brand, and makes the others; keep its secret:
+its first client may do everything in this brand, and makes the others; keep its secret, which this command tells again
+for 24 hours and nobody after that:
 
   export SIYU={edge} CLIENT_ID={made.admin_client_id} \\
     CLIENT_SECRET={made.admin_client_secret or "(told for 24 hours, which are over)"}

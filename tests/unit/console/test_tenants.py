@@ -1,12 +1,15 @@
 """Which tenants the console knows, and what `siyu tenant create` says of a refusal."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from services.console.tenants import known_tenants, refusal_of, remember_tenant, replayed_now, replaying
+from services.console.tenants import introduction, known_tenants, refusal_of, remember_tenant, replayed_now, replaying
+from services.identity.domain.clients import SECRET_TOLD_FOR
 from services.runtime.errors import AlreadyExists, Invalid, NotAllowed
+from siyu.identity.v1 import tenant_pb2
 
 TAKEN = "the code 'tea' is taken: choose another, or repeat all that it was made with"
 
@@ -29,6 +32,21 @@ TAKEN = "the code 'tea' is taken: choose another, or repeat all that it was made
 )
 def test_a_refusal_is_told_in_the_words_of_the_command(error, told) -> None:
     assert refusal_of(error, code="tea") == told
+
+
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [
+        pytest.param("s3cret", "CLIENT_SECRET=s3cret\n", id="the first time and again"),
+        pytest.param("", "CLIENT_SECRET=(told for 24 hours, which are over)\n", id="a day later"),
+    ],
+)
+def test_how_long_a_secret_is_told_again_is_said_with_it(secret, told) -> None:
+    made = tenant_pb2.CreateTenantResponse(admin_client_id="c", admin_client_secret=secret)
+    words = introduction(made, edge="127.0.0.1:8080")
+    assert told in words
+    assert "keep its secret, which this command tells again\nfor 24 hours and nobody after that:" in words
+    assert timedelta(hours=24) == SECRET_TOLD_FOR
 
 
 def test_tenants_are_remembered_once(tmp_path: Path) -> None:
