@@ -1,8 +1,8 @@
 """An order as it was sold: states, and every share frozen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -195,3 +195,13 @@ class Order:
     def wholly_refunded(self) -> bool:
         """Whether no unit is left."""
         return all(line.refunded_quantity == line.quantity for line in self.lines)
+
+
+def closing_after(order: Order, moment: datetime) -> Order:
+    """The order, which ends after the moment at which a supplier refused units of it (business time).
+
+    So no statement up to then pays a share that has been reversed, or moved to the next source, only since.
+    """
+    assert order.closes_at is not None, f"order {order.order_id} is paid and has no end"
+    # what happens at a moment is on no statement that ends with it
+    return replace(order, closes_at=max(order.closes_at, moment + timedelta(microseconds=1)))

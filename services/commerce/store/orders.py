@@ -114,7 +114,7 @@ _CANCEL = """
 """
 _SET_STATE = """
     UPDATE orders
-    SET state = $3, version = $4
+    SET state = $3, version = $4, closes_at = $5
     WHERE tenant_id = $1::uuid AND order_id = $2::uuid
 """
 
@@ -256,8 +256,8 @@ async def cancel(connection: Connection, tenant_id: str, order: Order, *, refusa
 
 
 async def set_state(connection: Connection, tenant_id: str, order: Order) -> None:
-    """Writes the state and version of a locked order."""
-    await raw(connection).execute(_SET_STATE, tenant_id, order.order_id, order.state, order.version)
+    """Writes the state, version and end of a locked order."""
+    await raw(connection).execute(_SET_STATE, tenant_id, order.order_id, order.state, order.version, order.closes_at)
 
 
 async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -> dict[OrderId, Stored]:

@@ -32,7 +32,7 @@ _REFUND = """
     )
     UPDATE orders
     SET state = $20, version = $21, refunded_minor = refunded_minor + $5, refund_count = $3,
-        event_xid = pg_current_xact_id()
+        closes_at = $22, event_xid = pg_current_xact_id()
     WHERE tenant_id = $1::uuid AND order_id = $2::uuid
 """
 
@@ -63,4 +63,5 @@ async def write(connection: Connection, tenant_id: str, refund: Refund, order: O
         [line.restock for line in lines],
         order.state,
         order.version,
+        order.closes_at,
     )

@@ -27,7 +27,8 @@ _LOCK_ACCOUNT = """
     WHERE a.tenant_id = $1::uuid AND a.party_kind = $2 AND a.party_id = $3
     FOR NO KEY UPDATE
 """
-# due: what is on no statement and happened in time, of closed orders (5) whose return window was over in time;
+# due: what is on no statement and happened in time, of closed orders (5) whose return window was over in time, and of
+# which no supplier refused anything later (`closes_at` lies after that);
 # claw-back: a refund of a line that an earlier statement holds
 _TAKE_LINES = """
     WITH due AS (

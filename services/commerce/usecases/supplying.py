@@ -271,6 +271,8 @@ async def _answered(
 ) -> SupplierOrder:
     order, theirs, asked = await _locked(connection, call, supplier_order_id)
     _, refused = answer(asked, ())
+    if refused:
+        order = order_rules.closing_after(order, call.now)
     routes = await _routes(connection, call, asked, refused, theirs) if refused else {}
     after, refused = answer(asked, routes)
     instead = _instead_of(asked, refused, routes)
@@ -289,6 +291,8 @@ async def _answered(
             connection, shop, call, made, order=order, after=refunded, theirs=(theirs, current), reason=reason
         )
     else:
+        if refused:
+            await orders.set_state(connection, call.tenant_id, order)
         await suppliers.write(connection, call.tenant_id, after, reason=reason if refused else "")
         await shop.outbox.append(connection, call, SupplierOrderChanged(supplier_order=after, occurred_at=call.now))
     if instead:

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -99,6 +100,49 @@ async def test_what_is_still_under_way_is_not_payable(brand: Brand) -> None:
     await deliver(brand, supplier_order, shipped.parcels[0].parcel_no)
     await at_day(brand, 21)
     assert (await close(brand, day(20))).earned_minor == 725
+    await brand.audited()
+
+
+async def refused_after_the_window(brand: Brand, at: datetime, *, rerouted: bool) -> None:
+    """A florist with more time to answer than a customer has to bring the goods back refuses at `at`."""
+    await with_supplier(brand, split=((1, "70"), (2, "30")), within_s=30 * 86_400)
+    if rerouted:
+        await with_sources(brand)
+    _, first = await asked(brand, line("1", "ROSE", 3, 1000))
+    await brand.move_clock(at)
+    await reject(brand, first)
+    if rerouted:
+        await brand.fulfil()
+        (second,) = await brand.supplier_orders("butcher")
+        butcher = brand.supplier_call("butcher")
+        await accept(brand, second, {}, butcher)
+        (parcel,) = (await ship(brand, second, {}, butcher)).parcels
+        await deliver(brand, second, parcel.parcel_no, call=butcher)
+    await brand.move_clock(at + timedelta(hours=1))
+    await brand.sweep()
+
+
+MIDNIGHT = NOON.astimezone(ZoneInfo("Asia/Shanghai")).replace(hour=0)
+
+
+@pytest.mark.parametrize("rerouted", [pytest.param(True, id="re-routed"), pytest.param(False, id="refunded")])
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(NOON + timedelta(days=9), id="at noon"),
+        pytest.param(MIDNIGHT + timedelta(days=9), id="at the end of the day before"),
+    ],
+)
+async def test_nothing_is_paid_for_goods_that_are_refused_later(brand: Brand, at: datetime, rerouted: bool) -> None:
+    await refused_after_the_window(brand, at, rerouted=rerouted)
+    # the window was over by then, the florist's answer was not there
+    early = await close(brand, day(8))
+    assert (early.line_count, early.payable_minor) == (0, 0)
+    await at_day(brand, 10)
+    florist = await close(brand, day(9))
+    assert (florist.line_count, florist.earned_minor, florist.clawed_back_minor) == (2, 0, 0)
+    if rerouted:
+        assert (await close(brand, day(9), party_id="butcher")).payable_minor == 700
     await brand.audited()
 
 

@@ -44,11 +44,13 @@ CHECKS: Final = {
         LEFT JOIN settlement_accounts AS a
           ON a.tenant_id = $1::uuid AND a.party_kind = s.party_kind AND a.party_id = s.party_id
     """,
-    # nothing is payable before the return window is over, and only what an earlier statement holds is clawed back
+    # nothing is payable before the return window is over, nor while a share may still move (below refund 0) from a
+    # supplier to the next; and only what an earlier statement holds is clawed back
     "commerce.statements_wait_for_the_window": """
         SELECT l.order_id || '/' || l.line_no || '/' || l.refund_no AS id,
                o.state <> 5 OR o.closes_at > ((s.to_day + 1)::timestamp AT TIME ZONE t.time_zone)
                OR e.occurred_at >= ((s.to_day + 1)::timestamp AT TIME ZONE t.time_zone)
+               OR m.moved_at >= ((s.to_day + 1)::timestamp AT TIME ZONE t.time_zone)
                OR l.claw_back <> (l.refund_no > 0 AND EXISTS (
                    SELECT 1
                    FROM statement_lines AS p
@@ -64,6 +66,10 @@ CHECKS: Final = {
           ON e.tenant_id = l.tenant_id AND e.order_id = l.order_id AND e.refund_no = l.refund_no
          AND e.line_no = l.line_no AND e.entry_no = l.entry_no
         JOIN tenants AS t ON t.tenant_id = l.tenant_id
+        LEFT JOIN (
+            SELECT order_id, max(occurred_at) AS moved_at
+            FROM settlement_entries WHERE tenant_id = $1::uuid AND refund_no < 0 GROUP BY order_id
+        ) AS m ON m.order_id = l.order_id
         WHERE l.tenant_id = $1::uuid
     """,
     # paid (3) and returned (4) take turns, beginning with paid, and only where something is payable
