@@ -21,6 +21,8 @@ AUDIENCE = "siyu"
 ALGORITHM = "ES256"
 MAX_REMEMBERED = 20_000
 REFETCH_AFTER_S = 5.0
+# without any key nobody can be served: look sooner, but not once for each call that waits
+RETRY_AFTER_S = 0.5
 LEEWAY_S = 5
 
 JsonWebKeys = list[dict[str, str]]
@@ -87,7 +89,8 @@ class TokenVerifier:
 
     fetch: Callable[[], Awaitable[JsonWebKeys]]
     _keys: dict[str, jwt.PyJWK] = field(default_factory=dict)
-    _fetched_at: float = -REFETCH_AFTER_S
+    _fetch_at: float = float("-inf")
+    _is_away: bool = False
     _remembered: dict[str, Principal] = field(default_factory=dict)
     _fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -127,10 +130,12 @@ class TokenVerifier:
         if key_id not in self._keys:
             async with self._fetching:
                 # an unknown key id must not let a stranger make us ask identity at each call
-                if key_id not in self._keys and time.monotonic() - self._fetched_at >= REFETCH_AFTER_S:
+                if key_id not in self._keys and time.monotonic() >= self._fetch_at:
                     await self._refetch()
         if not self._keys:
             raise Unavailable("the keys that verify tokens are not here yet; try again", reason="KEYS_NOT_READY")
+        if key_id not in self._keys and self._is_away:
+            raise Unavailable("the keys that verify tokens can't be read; try again", reason="KEYS_NOT_READY")
         if key_id not in self._keys:
             raise Unauthenticated("the token was signed by no key of ours", reason="TOKEN_INVALID")
         return self._keys[key_id]
@@ -138,13 +143,12 @@ class TokenVerifier:
     async def _refetch(self) -> None:
         try:
             found = await self.fetch()
-        except DomainError as error:
-            raise Unavailable(
-                "the keys that verify tokens can't be read; try again", reason="KEYS_NOT_READY"
-            ) from error
-        self._keys = {key["kid"]: jwt.PyJWK(key, algorithm=ALGORITHM) for key in found}
-        if self._keys:
-            self._fetched_at = time.monotonic()
+        except DomainError:
+            self._is_away = True
+        else:
+            self._is_away = False
+            self._keys = {key["kid"]: jwt.PyJWK(key, algorithm=ALGORITHM) for key in found}
+        self._fetch_at = time.monotonic() + (REFETCH_AFTER_S if self._keys else RETRY_AFTER_S)
 
 
 def principal_of(claims: Mapping[str, object]) -> Principal:
