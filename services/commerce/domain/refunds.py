@@ -74,11 +74,13 @@ def shares_of_units(parts: Sequence[int], units: int, *, first: int, count: int)
     return tuple(shares)
 
 
-def refund_line(line: Line, asked: UnitsToRefund) -> RefundedLine:
-    """What the next `quantity` units of the line give back. Raises UnitsAlreadyRefunded if it has fewer left."""
+def refund_line(line: Line, asked: UnitsToRefund, *, field: str = "quantity") -> RefundedLine:
+    """What the next `quantity` units of the line give back. Raises UnitsAlreadyRefunded if it has fewer left.
+
+    `field` is where the request has the quantity."""
     left = line.quantity - line.refunded_quantity
     if asked.quantity > left:
-        raise UnitsAlreadyRefunded(line.line_id, left=left)
+        raise UnitsAlreadyRefunded(line.line_id, left=left, field=field)
     units, first, count = line.quantity, line.refunded_quantity, asked.quantity
     tenders = shares_of_units(line.tenders_minor, units, first=first, count=count)
     amount = share_of_units(line.net_minor, units, first=first, count=count)
@@ -106,10 +108,12 @@ def refund(
     """
     state = advance(order.state, OrderEvent.REFUND, order_id=order.order_id)
     by_id: Mapping[str, Line] = {line.line_id: line for line in order.lines}
-    for wanted in asked:
+    for at, wanted in enumerate(asked):
         if wanted.line_id not in by_id:
-            raise UnknownLine(wanted.line_id)
-    refunded = tuple(refund_line(by_id[wanted.line_id], wanted) for wanted in asked)
+            raise UnknownLine(wanted.line_id, field=f"lines[{at}].line_id")
+    refunded = tuple(
+        refund_line(by_id[wanted.line_id], wanted, field=f"lines[{at}].quantity") for at, wanted in enumerate(asked)
+    )
     tenders = tuple(sum(part) for part in zip(*(line.tenders_minor for line in refunded), strict=True))
     after = _after(order, refunded, tenders)
     made = Refund(

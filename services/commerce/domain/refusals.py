@@ -102,9 +102,9 @@ class UnknownLine(Missing):
 
     reason = "LINE_NOT_FOUND"
 
-    def __init__(self, name: str) -> None:
-        """Names the line."""
-        super().__init__(kind="line", name=name)
+    def __init__(self, name: str, *, field: str) -> None:
+        """Names the line, and the field that names it."""
+        super().__init__(f"{field}: no line {name!r}", kind="line", name=name, metadata={"field": field})
 
 
 class UnknownProduct(Missing):
@@ -346,12 +346,12 @@ class UnitsAlreadyRefunded(Refused):
 
     reason = "UNITS_ALREADY_REFUNDED"
 
-    def __init__(self, line_id: str, *, left: int) -> None:
-        """Names the line and what is left of it."""
+    def __init__(self, line_id: str, *, left: int, field: str) -> None:
+        """Names the line and what is left of it, and the field that asks for more."""
         super().__init__(
-            f"line {line_id!r} has {left} units that are not refunded",
+            f"{field}: line {line_id!r} has {left} units that are not refunded",
             subject=f"line/{line_id}",
-            metadata={"line_id": line_id, "left": str(left)},
+            metadata={"line_id": line_id, "left": str(left), "field": field},
         )
 
 

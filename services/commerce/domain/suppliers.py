@@ -421,6 +421,6 @@ def _check_in_time(order: SupplierOrder, *, now: datetime) -> None:
 
 def _check_lines(order: SupplierOrder, units: Mapping[str, int]) -> None:
     known = {line.line_id for line in order.lines}
-    for line_id in units:
+    for at, line_id in enumerate(units):
         if line_id not in known:
-            raise UnknownLine(line_id)
+            raise UnknownLine(line_id, field=f"lines[{at}].line_id")

@@ -190,7 +190,7 @@ def check_goods(basket: Basket, goods: Goods) -> None:
 
 
 async def buyer_of(call: Call, basket: Basket, peers: Peers) -> MemberId:
-    """The surviving member who buys; empty: not a member. Raises Missing (MEMBER_NOT_FOUND)."""
+    """The surviving member who buys; empty: not a member. Raises Missing (MEMBER_NOT_FOUND), IDENTIFIER_REFUSED."""
     field = basket.field("member_id" if basket.identifier is None else "identifier")
     try:
         if basket.identifier is not None:
@@ -206,6 +206,11 @@ async def buyer_of(call: Call, basket: Basket, peers: Peers) -> MemberId:
             reason=unknown.reason,
             metadata=unknown.metadata | {"field": field},
         ) from unknown
+    except Invalid as refused:
+        violations = tuple((basket.field(path), why) for path, why in refused.violations)
+        raise Invalid(
+            refused.message, violations=violations, reason=refused.reason, metadata=refused.metadata
+        ) from refused
     return NOBODY
 
 

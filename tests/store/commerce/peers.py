@@ -11,7 +11,7 @@ from services.commerce.domain.saga import CouponUse, Step
 from services.commerce.domain.stores import Store
 from services.commerce.usecases.peers import EarningLine, Identifier, Peers, Programme, Quote, QuoteBasket
 from services.runtime.call import Call
-from services.runtime.errors import AlreadyExists, DomainError, Missing, Refused, Unavailable
+from services.runtime.errors import AlreadyExists, DomainError, Invalid, Missing, Refused, Unavailable
 from services.runtime.holds import HoldEvent, HoldState, resolve
 from services.runtime.idempotency import REQUEST_ID_REUSED
 from services.runtime.ids import MemberId, StoreId
@@ -82,6 +82,8 @@ class FakeMembers:
 
     async def resolve(self, call: Call, identifier: Identifier) -> MemberId:
         self.link.before("members.resolve")
+        if not identifier.value.isdigit():
+            raise Invalid("the value names nobody", field="identifier.value", reason="IDENTIFIER_REFUSED")
         if identifier.value not in self.cards:
             raise Missing(kind="member", name="")
         return self.cards[identifier.value]

@@ -240,6 +240,11 @@ async def test_an_unknown_card_and_anothers_price_are_refused(brand: Brand) -> N
         await brand.sell(brand.sale(brand.basket(line("1", "TEA", 1, 100))))
     assert (refused.value.reason, refused.value.metadata["field"]) == ("MEMBER_NOT_FOUND", "sale.basket.identifier")
     assert refused.value.message.startswith("sale.basket.identifier: ")
+    unreadable = brand.sale(brand.basket(line("1", "TEA", 1, 100)))
+    unreadable.basket.identifier.value = "ABC"
+    with pytest.raises(Invalid) as malformed:
+        await brand.sell(unreadable)
+    assert malformed.value.violations == (("sale.basket.identifier.value", "the value names nobody"),)
     request = order_pb2.QuoteOrderRequest(basket=brand.basket(line("1", "TEA", 1, 100), member=False))
     app = brand.call(kind=ActorKind.BACKEND, store="", scopes=frozenset({"commerce.orders.write"}))
     with pytest.raises(NotAllowed) as not_theirs:

@@ -100,9 +100,10 @@ def test_what_was_not_sold_is_refused() -> None:
     order = sold([priced("1", 1000, quantity=2)])
     with pytest.raises(UnitsAlreadyRefunded) as refused:
         back(order, {"1": 3})
-    assert refused.value.metadata == {"line_id": "1", "left": "2"}
-    with pytest.raises(UnknownLine):
-        back(order, {"2": 1})
+    assert refused.value.metadata == {"line_id": "1", "left": "2", "field": "lines[0].quantity"}
+    with pytest.raises(UnknownLine) as unknown:
+        back(order, {"1": 1, "2": 1})
+    assert unknown.value.metadata == {"field": "lines[1].line_id"}
 
 
 @pytest.mark.parametrize("state", [OrderState.PENDING_PAYMENT, OrderState.CANCELLED])

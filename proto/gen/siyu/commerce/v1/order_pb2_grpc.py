@@ -88,8 +88,8 @@ class OrderServiceServicer:
         STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
         (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
         commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
-        named by its path from the request's root.
+        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now;
+        IDENTIFIER_REFUSED (INVALID_ARGUMENT). A field is named by its path from the request's root.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +108,7 @@ class OrderServiceServicer:
         orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
         MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
         QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
-        OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
+        OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,8 +137,8 @@ class OrderServiceServicer:
     def RefundOrder(self, request, context):
         """Refunds units of lines: the exact inverse of the sale, per line and unit, to the tenders that paid.
 
-        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID, UNITS_ALREADY_REFUNDED (FAILED_PRECONDITION);
-        LINE_NOT_FOUND (NOT_FOUND).
+        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID (FAILED_PRECONDITION); UNITS_ALREADY_REFUNDED
+        (FAILED_PRECONDITION, metadata `line_id`, `left`, `field`); LINE_NOT_FOUND (NOT_FOUND, metadata `field`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,8 +40,8 @@ class OrderServiceStub:
     STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
     (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
     commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
-    named by its path from the request's root.
+    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now;
+    IDENTIFIER_REFUSED (INVALID_ARGUMENT). A field is named by its path from the request's root.
     """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -56,7 +56,7 @@ class OrderServiceStub:
     orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
     MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
     QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
-    OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
+    OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
     """
     PayOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -73,8 +73,8 @@ class OrderServiceStub:
     RefundOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.RefundOrderRequest, _order_pb2.RefundOrderResponse]
     """Refunds units of lines: the exact inverse of the sale, per line and unit, to the tenders that paid.
 
-    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID, UNITS_ALREADY_REFUNDED (FAILED_PRECONDITION);
-    LINE_NOT_FOUND (NOT_FOUND).
+    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID (FAILED_PRECONDITION); UNITS_ALREADY_REFUNDED
+    (FAILED_PRECONDITION, metadata `line_id`, `left`, `field`); LINE_NOT_FOUND (NOT_FOUND, metadata `field`).
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_pb2.GetOrderRequest, _order_pb2.GetOrderResponse]
     """Reads an order.
@@ -102,8 +102,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
     (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
     commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
-    named by its path from the request's root.
+    (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now;
+    IDENTIFIER_REFUSED (INVALID_ARGUMENT). A field is named by its path from the request's root.
     """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PlaceOrderRequest, _order_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order: quotes, freezes every share, and holds points, coupons, budgets and stock together. It waits for
@@ -118,7 +118,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
     MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
     QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
-    OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
+    OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
     """
     PayOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.PayOrderRequest, _order_pb2.PayOrderResponse]  # type: ignore[assignment]
     """Pays a placed order in full and captures its holds. The pivot: before it everything compensates, after it
@@ -135,8 +135,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     RefundOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.RefundOrderRequest, _order_pb2.RefundOrderResponse]  # type: ignore[assignment]
     """Refunds units of lines: the exact inverse of the sale, per line and unit, to the tenders that paid.
 
-    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID, UNITS_ALREADY_REFUNDED (FAILED_PRECONDITION);
-    LINE_NOT_FOUND (NOT_FOUND).
+    Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID (FAILED_PRECONDITION); UNITS_ALREADY_REFUNDED
+    (FAILED_PRECONDITION, metadata `line_id`, `left`, `field`); LINE_NOT_FOUND (NOT_FOUND, metadata `field`).
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_pb2.GetOrderRequest, _order_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads an order.
@@ -167,8 +167,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         STORE_INACTIVE (FAILED_PRECONDITION) for a store that the brand does not have, or that is not open for business
         (metadata `store_id`, `field`); PRICE_NOT_YOURS (PERMISSION_DENIED) for PRICE_SOURCE_POS without the scope
         commerce.pos.sell; CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`: the tenant's); OCCURRED_OUT_OF_RANGE
-        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now. A field is
-        named by its path from the request's root.
+        (INVALID_ARGUMENT, metadata `earliest`, `latest`) for an `occurred_at` of another time than about now;
+        IDENTIFIER_REFUSED (INVALID_ARGUMENT). A field is named by its path from the request's root.
         """
 
     @_abc_1.abstractmethod
@@ -189,7 +189,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         orders without a member, placed by the same client in the same store, do; PRODUCT_NOT_FOUND, PRICE_NOT_FOUND,
         MEMBER_NOT_FOUND (NOT_FOUND); STORE_NOT_FOUND (NOT_FOUND) and STORE_INACTIVE (FAILED_PRECONDITION) as with
         QuoteOrder; PRICE_NOT_YOURS (PERMISSION_DENIED); CURRENCY_DIFFERS (INVALID_ARGUMENT, metadata `currency_code`);
-        OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`).
+        OCCURRED_OUT_OF_RANGE (INVALID_ARGUMENT, metadata `earliest`, `latest`); IDENTIFIER_REFUSED (INVALID_ARGUMENT).
         """
 
     @_abc_1.abstractmethod
@@ -224,8 +224,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_order_pb2.RefundOrderResponse, _abc.Awaitable[_order_pb2.RefundOrderResponse]]:
         """Refunds units of lines: the exact inverse of the sale, per line and unit, to the tenders that paid.
 
-        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID, UNITS_ALREADY_REFUNDED (FAILED_PRECONDITION);
-        LINE_NOT_FOUND (NOT_FOUND).
+        Refusals: ORDER_NOT_FOUND (NOT_FOUND); ORDER_NOT_PAID (FAILED_PRECONDITION); UNITS_ALREADY_REFUNDED
+        (FAILED_PRECONDITION, metadata `line_id`, `left`, `field`); LINE_NOT_FOUND (NOT_FOUND, metadata `field`).
         """
 
     @_abc_1.abstractmethod
