@@ -6,7 +6,7 @@ none. The feed keeps nothing: the logs do, for seven days.
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +68,16 @@ class _Taken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What all partitions gave, where the page ends, how many partitions had their turn, and who is away since."""
+
+    events: tuple[event_pb2.EventEnvelope, ...]
+    at: Cursor
+    partitions: int
+    away: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
     """Reads the logs of `services`, in this order."""
 
@@ -91,13 +101,14 @@ class Feed:
             at = _from_oldest(heads) if start == "oldest" else _from_now(heads)
         ahead = [place for place in sorted(heads) if at.after(*place) < heads[place].seq]
         turn = at.turn % len(ahead) if ahead else 0
-        events, at, read = await self._read(call, at, [*ahead[turn:], *ahead[:turn]], limit)
-        moved = Cursor(positions=at.positions, taken=at.taken, turn=turn + read if ahead else 0)
+        read = await self._read(call, at, [*ahead[turn:], *ahead[:turn]], limit)
+        moved = Cursor(positions=read.at.positions, taken=read.at.taken, turn=turn + read.partitions if ahead else 0)
         return Page(
-            events=tuple(as_json(event) for event in events),
+            events=tuple(as_json(event) for event in read.events),
             next_cursor=self.seal.write(moved, tenant_id=call.tenant_id),
-            has_more=any(at.after(*place) < heads[place].seq for place in ahead),
-            away=away,
+            # of what can be read: whoever waits for a service that is away would ask without end
+            has_more=any(moved.after(*place) < heads[place].seq for place in ahead if place[0] not in read.away),
+            away=tuple(name for name in self.services if name in away or name in read.away),
         )
 
     async def _heads(self, call: Call) -> tuple[dict[At, feed_pb2.LogHead], tuple[str, ...]]:
@@ -131,17 +142,20 @@ class Feed:
                 metadata={"restart_cursor": self.seal.write(restart, tenant_id=call.tenant_id)},
             )
 
-    async def _read(
-        self, call: Call, at: Cursor, ahead: Sequence[At], limit: int
-    ) -> tuple[list[event_pb2.EventEnvelope], Cursor, int]:
-        """Reads partition by partition until the page is full; also how many partitions were read."""
+    async def _read(self, call: Call, at: Cursor, ahead: Sequence[At], limit: int) -> _Read:
+        """Reads partition by partition until the page is full. A service that dies meanwhile is where it was."""
         events: list[event_pb2.EventEnvelope] = []
         positions, taken, read = dict(at.positions), dict(at.taken), 0
+        away: set[str] = set()
         for group in (ahead[first : first + READS_AT_ONCE] for first in range(0, len(ahead), READS_AT_ONCE)):
-            replies = await asyncio.gather(*(self._blocks(call, place, at.after(*place)) for place in group))
+            replies = await self._replies(call, at, group, away)
             for place, reply in zip(group, replies, strict=True):
                 if len(events) == limit:
                     break
+                if reply is None:
+                    away.add(place[0])
+                    read += 1
+                    continue
                 part = _take(
                     reply, call.tenant_id, skip=taken.get(place, 0), room=limit - len(events), after=at.after(*place)
                 )
@@ -152,7 +166,22 @@ class Feed:
             if len(events) == limit:
                 break
         kept = {place: count for place, count in taken.items() if count}
-        return events, Cursor(positions=positions, taken=kept, turn=at.turn), read
+        moved = Cursor(positions=positions, taken=kept, turn=at.turn)
+        return _Read(events=tuple(events), at=moved, partitions=read, away=frozenset(away))
+
+    async def _replies(
+        self, call: Call, at: Cursor, group: Sequence[At], away: Set[str]
+    ) -> list[feed_pb2.ReadLogResponse | None]:
+        """What each partition's service told; None where it is away, or is known to be, and is not waited for again."""
+        asked = [place for place in group if place[0] not in away]
+        reads = (self._blocks(call, place, at.after(*place)) for place in asked)
+        found = dict(zip(asked, await asyncio.gather(*reads, return_exceptions=True), strict=True))
+        told: list[feed_pb2.ReadLogResponse | None] = []
+        for reply in (found.get(place) for place in group):
+            if isinstance(reply, BaseException) and not isinstance(reply, Unavailable | TimedOut):
+                raise reply
+            told.append(None if isinstance(reply, BaseException) else reply)
+        return told
 
     async def _blocks(self, call: Call, place: At, after_seq: int) -> feed_pb2.ReadLogResponse:
         service, partition = place

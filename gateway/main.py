@@ -28,6 +28,8 @@ from siyu.identity.v1 import client_pb2, client_pb2_grpc
 
 SERVICE = "gateway"
 IDENTITY_TIMEOUT_S = 2.0
+# A service that hangs is named in the page, which must leave time for the others.
+READ_TIMEOUT_S = 3.0
 # Longer than Envoy keeps an idle connection, so that it is never the application that closes one under a request.
 KEEP_ALIVE_S = 620
 BACKLOG = 2048
@@ -133,7 +135,9 @@ def _logs(channels: Channels) -> Logs:
         return reply
 
     async def read(service: str, request: feed_pb2.ReadLogRequest, call: Call) -> feed_pb2.ReadLogResponse:
-        reply: feed_pb2.ReadLogResponse = await channels.invoke(stubs[service].ReadLog, request, call)
+        reply: feed_pb2.ReadLogResponse = await channels.invoke(
+            stubs[service].ReadLog, request, call, timeout_s=READ_TIMEOUT_S
+        )
         return reply
 
     return Logs(heads=heads, read=read)
