@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from services.runtime.errors import Unauthenticated
@@ -24,6 +25,9 @@ MAX_KEY_CHARACTERS = 400
 
 # The ids of clients that tenants make. The installation's own (service:…, platform:…) don't come with an API key.
 _KEY = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.([\x21-\x7e]{1,256})")
+
+Guess = Callable[[], AbstractAsyncContextManager[None]]
+"""Around a key that is not known to be good: entering counts it or refuses; leaving without an error gives it back."""
 
 IssueToken = Callable[[str, str], Awaitable[str]]
 """Client id and secret to a token; raises Unauthenticated for a pair that identity does not know."""
@@ -56,10 +60,16 @@ class _Known:
     """Empty: refused."""
     until_s: float
 
+    def checked(self) -> str:
+        """The token. Raises Unauthenticated if there is none."""
+        if not self.token:
+            raise bad_key()
+        return self.token
+
 
 @dataclass(slots=True)
 class ApiKeys:
-    """Tokens by key. Concurrent calls with one key ask identity once."""
+    """Tokens by key, the least used forgotten first. Concurrent calls with one key ask identity once."""
 
     issue: IssueToken
     now_s: Callable[[], float] = time.monotonic
@@ -67,30 +77,36 @@ class ApiKeys:
     _known: OrderedDict[bytes, _Known] = field(default_factory=OrderedDict)
     _asking: dict[bytes, asyncio.Task[str]] = field(default_factory=dict)
 
-    async def token(self, key: ApiKey) -> str:
-        """The token that the key stands for. Raises Unauthenticated; Unavailable while identity is away."""
+    async def token(self, key: ApiKey, *, guess: Guess) -> str:
+        """The token that the key stands for. Raises Unauthenticated; Unavailable while identity is away.
+
+        A key that identity knew when it was last asked is no guess."""
         digest = hmac.digest(self._salt, f"{key.client_id}.{key.client_secret}".encode(), hashlib.sha256)
         known = self._known.get(digest)
-        if known is not None and known.until_s > self.now_s():
-            if not known.token:
-                raise bad_key()
-            return known.token
+        if known is not None:
+            self._known.move_to_end(digest)
+            if known.token:
+                guess = nullcontext
+            if known.until_s > self.now_s():
+                async with guess():
+                    return known.checked()
         asking = self._asking.get(digest)
         if asking is None:
-            asking = asyncio.create_task(self._ask(digest, key))
+            asking = asyncio.create_task(self._ask(digest, key, guess))
             self._asking[digest] = asking
             asking.add_done_callback(lambda done: self._asked(digest, done))
         # one caller that goes away must not cancel the others' answer
         return await asyncio.shield(asking)
 
-    async def _ask(self, digest: bytes, key: ApiKey) -> str:
-        try:
-            token = await self.issue(key.client_id, key.client_secret)
-        except Unauthenticated:
-            self._remember(digest, _Known("", self.now_s() + REFUSED_FOR_S))
-            raise bad_key() from None
-        self._remember(digest, _Known(token, self.now_s() + KEPT_S))
-        return token
+    async def _ask(self, digest: bytes, key: ApiKey, guess: Guess) -> str:
+        async with guess():
+            try:
+                token = await self.issue(key.client_id, key.client_secret)
+            except Unauthenticated:
+                self._remember(digest, _Known("", self.now_s() + REFUSED_FOR_S))
+                raise bad_key() from None
+            self._remember(digest, _Known(token, self.now_s() + KEPT_S))
+            return token
 
     def _remember(self, digest: bytes, known: _Known) -> None:
         self._known[digest] = known

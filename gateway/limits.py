@@ -38,6 +38,19 @@ redis.call('SET', KEYS[1], string.format('%.0f', next_us), 'PX', math.ceil((next
 return 0
 """
 
+# KEYS and ARGV as above. A bucket that is forgotten is full.
+_GIVE_BACK = """
+local now = redis.call('TIME')
+local now_us = now[1] * 1000000 + now[2]
+local full_at_us = tonumber(redis.call('GET', KEYS[1]) or '0') - tonumber(ARGV[1])
+if full_at_us > now_us then
+    redis.call('SET', KEYS[1], string.format('%.0f', full_at_us), 'PX', math.ceil((full_at_us - now_us) / 1000) + 1)
+else
+    redis.call('DEL', KEYS[1])
+end
+return 0
+"""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -83,6 +96,11 @@ class LocalBuckets:
             self._full_at_s.popitem(last=False)
         return wait_s
 
+    def give_back(self, key: str, rate: Rate) -> None:
+        """Puts a call back, as if it had not been taken."""
+        if key in self._full_at_s:
+            self._full_at_s[key] -= rate.interval_s
+
 
 @dataclass(slots=True)
 class Limits:
@@ -91,36 +109,46 @@ class Limits:
     redis: Redis
     _local: LocalBuckets = field(default_factory=LocalBuckets)
     _alone_until_s: float = -math.inf
-    _script: Any = None
+    _scripts: dict[str, Any] = field(default_factory=dict)
     _asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_ASKING))
 
     async def wait_s(self, key: str, rate: Rate) -> float:
         """Takes one call from the bucket `key`; the seconds to wait, 0 if it may go."""
+        waited_s = await self._together(_TAKE, key, rate)
+        return self._local.wait_s(key, rate, now_s=time.monotonic()) if waited_s is None else waited_s
+
+    async def give_back(self, key: str, rate: Rate) -> None:
+        """Puts a call back into the bucket, as if it had not been taken."""
+        if await self._together(_GIVE_BACK, key, rate) is None:
+            self._local.give_back(key, rate)
+
+    async def _together(self, script: str, key: str, rate: Rate) -> float | None:
+        """What Valkey says; None while it does not answer."""
         now_s = time.monotonic()
         if now_s >= self._alone_until_s:
             try:
-                return await self._ask(key, rate)
+                return await self._ask(script, key, rate)
             except (RedisError, OSError, TimeoutError) as error:
                 if self._alone_until_s <= now_s:  # the first of those who were waiting says it
                     _log.warning("limits are kept alone: Valkey does not answer", kind=type(error).__name__)
                 self._alone_until_s = time.monotonic() + ALONE_FOR_S
-        return self._local.wait_s(key, rate, now_s=now_s)
+        return None
 
-    async def _ask(self, key: str, rate: Rate) -> float:
-        if self._script is None:
-            self._script = self.redis.register_script(_TAKE)
+    async def _ask(self, script: str, key: str, rate: Rate) -> float:
+        if script not in self._scripts:
+            self._scripts[script] = self.redis.register_script(script)
         arguments = [round(rate.interval_s * 1e6), round(rate.capacity_s * 1e6)]
         # Shielded: a cancelled command leaves its reply for the connection's next user (redis-py#2665).
-        asked = asyncio.ensure_future(self._run(f"edge:limit:{key}", arguments))
+        asked = asyncio.ensure_future(self._run(script, f"edge:limit:{key}", arguments))
         done, _ = await asyncio.wait({asked}, timeout=ASK_WITHIN_S)
         if not done:
             asked.add_done_callback(_forget)
             raise TimeoutError
         return asked.result() / 1e6
 
-    async def _run(self, key: str, arguments: list[int]) -> int:
+    async def _run(self, script: str, key: str, arguments: list[int]) -> int:
         async with self._asking:
-            return int(await self._script(keys=[key], args=arguments))
+            return int(await self._scripts[script](keys=[key], args=arguments))
 
 
 def _forget(asked: "asyncio.Future[Any]") -> None:

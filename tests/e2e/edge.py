@@ -93,8 +93,8 @@ class Echo:
             answer = self.answers.get(method.full_name)
             return await answer(request, call) if answer else reply()
 
-        async def stream(requests: AsyncIterator[Message], call: Call) -> AsyncIterator[Message]:
-            async for request in requests:
+        async def stream(calls: AsyncIterator[tuple[Message, Call]]) -> AsyncIterator[Message]:
+            async for request, call in calls:
                 self.seen.append((method.full_name, request, call))
                 yield reply()
 

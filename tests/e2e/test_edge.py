@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
+from redis.asyncio import Redis
 
 from gateway import contracts
 from gateway.limits import ALONE_FOR_S
@@ -403,6 +404,30 @@ async def test_a_limit_is_per_client_and_says_when_to_come_back(tmp_path: Path, 
 
             # an edge that counts alone for a while lets a burst more pass
             await eventually(is_over)
+
+
+async def test_guessed_keys_cost_identity_no_more_than_an_addresss_calls(tmp_path: Path, valkey_url: str) -> None:
+    limits = {**GENEROUS, "SIYU_EDGE_ADDRESS_RATE_PER_S": "0.01", "SIYU_EDGE_ADDRESS_BURST": "5"}
+    redis = Redis.from_url(valkey_url)
+    await redis.delete("edge:limit:address/127.0.0.1")
+    async with running_edge(tmp_path, valkey_url, **limits) as edge:
+        good = {"x-api-key": f"{CLIENT}.{SECRET}"}
+        for _ in range(8):
+            assert (await edge.http.get(BALANCE, headers=good)).status_code == 200
+        assert not await redis.exists("edge:limit:address/127.0.0.1"), "a good key was no guess"
+        edge.seen.clear()
+        guesses = [{"x-api-key": f"{CLIENT}.guess-{number}"} for number in range(40)]
+        before = await _uncounted(edge)
+        replies = await asyncio.gather(*(edge.http.get(BALANCE, headers=guess) for guess in guesses))
+        asked = [name for name, _, _ in edge.seen if name.endswith("IssueToken")]
+        # an edge that counts alone for a while lets a burst more pass
+        most = 5 if await _uncounted(edge) == before else 10
+        assert len(asked) <= most
+        assert sum(reply.status_code == 401 for reply in replies) == len(asked)
+        check_status(next(each for each in replies if each.status_code == 429), http=429, code=8, reason="RATE_LIMITED")
+        assert (await edge.http.get(BALANCE, headers=good)).status_code == 200, "beside the guesses"
+    await redis.delete("edge:limit:address/127.0.0.1")
+    await redis.aclose()
 
 
 async def _forty_at_once(edge: TestEdge) -> tuple[dict[str, str], list[httpx.Response]]:

@@ -1,13 +1,16 @@
 """API keys: who may ask identity, how often, and what is remembered."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
 from gateway.jwks import Jwks
 from gateway.keys import KEPT_S, REFUSED_FOR_S, ApiKey, ApiKeys
 from services.runtime.auth import JsonWebKeys
-from services.runtime.errors import Unauthenticated, Unavailable
+from services.runtime.errors import DomainError, Exhausted, Unauthenticated, Unavailable
 
 CLIENT = "0199a3c4-7d1e-7000-8000-0000000000c1"
 
@@ -28,8 +31,29 @@ class Identity:
             raise Unauthenticated("no")
         return f"token of {client_id}"
 
-    def keys(self) -> ApiKeys:
-        return ApiKeys(issue=self.issue, now_s=lambda: self.now_s)
+    def keys(self) -> "Guarded":
+        return Guarded(keys=ApiKeys(issue=self.issue, now_s=lambda: self.now_s))
+
+
+@dataclass(slots=True, kw_only=True)
+class Guarded:
+    """Keys whose guesses are counted: `room` of them may be open or wrong."""
+
+    keys: ApiKeys
+    room: int = 1_000
+    counted: int = 0
+
+    async def token(self, key: ApiKey) -> str:
+        return await self.keys.token(key, guess=self._guess)
+
+    @asynccontextmanager
+    async def _guess(self) -> AsyncIterator[None]:
+        if self.room == 0:
+            raise Exhausted("too many guesses", subject="address", reason="RATE_LIMITED", retry_after_s=1)
+        self.counted += 1
+        self.room -= 1
+        yield
+        self.room += 1
 
 
 def key(secret: str) -> ApiKey:
@@ -61,6 +85,52 @@ async def test_a_wrong_key_is_not_asked_about_each_time() -> None:
     with pytest.raises(Unauthenticated):
         await keys.token(key("wrong"))
     assert identity.asked == 2
+
+
+async def test_identity_is_not_asked_about_guesses_that_are_too_many() -> None:
+    identity = Identity()
+    keys = identity.keys()
+    keys.room = 5
+    told = [await reason_of(keys.token(key(f"guess-{number}"))) for number in range(20)]
+    assert told == ["BAD_CREDENTIALS"] * 5 + ["RATE_LIMITED"] * 15
+    assert identity.asked == 5
+
+
+async def test_a_wrong_key_is_counted_each_time() -> None:
+    keys = Identity().keys()
+    keys.room = 3
+    told = [await reason_of(keys.token(key("wrong"))) for _ in range(4)]
+    assert told == ["BAD_CREDENTIALS"] * 3 + ["RATE_LIMITED"]
+
+
+async def test_a_good_key_takes_no_room_and_is_known_when_there_is_none() -> None:
+    identity = Identity()
+    keys = identity.keys()
+    keys.room = 1
+    await asyncio.gather(*(keys.token(key("right")) for _ in range(50)))
+    assert (keys.counted, keys.room) == (1, 1), "one question, and it was no guess"
+    await reason_of(keys.token(key("wrong")))
+    assert keys.room == 0
+    for identity.now_s in (1, KEPT_S + 1, 2 * KEPT_S + 2):
+        await keys.token(key("right"))
+    assert identity.asked == 4, "its token was renewed beside the guesses of others at the same address"
+
+
+async def test_of_too_many_keys_the_least_used_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.keys.MAX_KEPT", 10)
+    identity = Identity()
+    keys = identity.keys()
+    await keys.token(key("right"))
+    for number in range(30):
+        await reason_of(keys.token(key(f"guess-{number}")))
+        await keys.token(key("right"))
+    assert identity.asked == 31, "the key in use is still known"
+
+
+async def reason_of(asking: Awaitable[str]) -> str:
+    with pytest.raises(DomainError) as refused:
+        await asking
+    return refused.value.reason
 
 
 async def test_identity_away_is_no_verdict() -> None:

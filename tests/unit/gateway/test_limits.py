@@ -53,6 +53,18 @@ def test_buckets_are_apart_and_forgotten() -> None:
     assert buckets.wait_s("b", rate, now_s=0) == 0
 
 
+def test_what_is_given_back_is_as_if_not_taken() -> None:
+    buckets = LocalBuckets()
+    rate = Rate(per_s=1, burst=1)
+    for _ in range(3):
+        assert buckets.wait_s("a", rate, now_s=10) == 0
+        buckets.give_back("a", rate)
+    buckets.give_back("a", rate)
+    buckets.give_back("never taken", rate)
+    assert buckets.wait_s("a", rate, now_s=10) == 0
+    assert buckets.wait_s("a", rate, now_s=10) > 0, "more than was taken can't be given back"
+
+
 class Away:
     """A Valkey that does not answer, and counts who asks."""
 
@@ -73,4 +85,7 @@ async def test_without_valkey_it_counts_alone_and_does_not_ask_each_time() -> No
     waits = [await limits.wait_s("client/a", RATE) for _ in range(20)]
     assert [wait == 0 for wait in waits[:5]] == [True] * 5
     assert all(wait > 0 for wait in waits[5:])
+    assert away.asked == 1
+    await limits.give_back("client/a", RATE)
+    assert await limits.wait_s("client/a", RATE) == 0
     assert away.asked == 1
