@@ -59,10 +59,17 @@ _LOCK_OF_ORDER = f"""
 _PAGE = f"""
     SELECT {_COLUMNS}
     FROM supplier_orders AS s
-    WHERE s.tenant_id = $1::uuid AND s.supplier_id = $2 AND ($3 = 0 OR s.state = $3)
-      AND s.supplier_order_id > $4::uuid
+    WHERE s.tenant_id = $1::uuid AND s.supplier_id = $2 AND s.supplier_order_id > $3::uuid
     ORDER BY s.supplier_order_id
-    LIMIT $5
+    LIMIT $4
+"""
+# along an index of its own: among a supplier's whole history those that wait for an answer are few
+_PAGE_IN_STATE = f"""
+    SELECT {_COLUMNS}
+    FROM supplier_orders AS s
+    WHERE s.tenant_id = $1::uuid AND s.supplier_id = $2 AND s.supplier_order_id > $3::uuid AND s.state = $5
+    ORDER BY s.supplier_order_id
+    LIMIT $4
 """
 _LINES = """
     SELECT l.supplier_order_id::text, l.line_no, l.line_id, l.sku, l.quantity, l.accepted_quantity,
@@ -211,7 +218,11 @@ async def page(
     connection: Connection, tenant_id: str, *, supplier_id: str, state: int, after: str, limit: int
 ) -> tuple[SupplierOrder, ...]:
     """A supplier's orders, oldest first, above an id (empty: all); state 0 is every one."""
-    rows = await raw(connection).fetch(_PAGE, tenant_id, supplier_id, state, after or FIRST_ID, limit)
+    given = (tenant_id, supplier_id, after or FIRST_ID, limit)
+    if state:
+        rows = await raw(connection).fetch(_PAGE_IN_STATE, *given, state)
+    else:
+        rows = await raw(connection).fetch(_PAGE, *given)
     return await _loaded(connection, tenant_id, rows)
 
 

@@ -56,6 +56,7 @@ supplier_orders = Table(
     Column("deliver_by", INSTANT),
     Column("replaces", UUID(as_uuid=False)),
     PrimaryKeyConstraint("tenant_id", "supplier_order_id", name="supplier_orders_key"),
+    Index("supplier_orders_in_state", "tenant_id", "supplier_id", "state", "supplier_order_id"),
     Index("supplier_orders_due", "tenant_id", "accept_by", postgresql_where=text("(state = 2)")),
     Index("supplier_orders_of_order", "tenant_id", "order_id"),
     Index("supplier_orders_of_supplier", "tenant_id", "supplier_id", "supplier_order_id"),

@@ -28,8 +28,9 @@ _GROWING = r"\w*(?:order|refund|settlement|stock_|exception|parcel|alias|stateme
 WHOLE_TABLE = re.compile(rf"Seq Scan on ({_GROWING})")
 # by the tenant alone, through whatever index, is the whole table as well
 WHOLE_TENANT = re.compile(rf"Scan (.*)on ({_GROWING})[^\n]*\n\s+Index Cond: \(tenant_id = [^\n]*$", re.MULTILINE)
-# a place in the list or the end of a period, looked at row by row: what lies before it is read with each page
-PLACE_AS_FILTER = re.compile(r"Filter: .*(?:ROW\(|\(\$\d+ IS NULL\) OR)")
+# a place in the list, the end of a period or a state that was asked for, looked at row by row: what lies before it, or
+# beside it, is read with each page
+PLACE_AS_FILTER = re.compile(r"Filter: .*(?:ROW\(|\(\$\d+ IS NULL\) OR|\(\$\d+ = 0\) OR)")
 # the index gives the order of the page, whose limit ends the scan
 IN_ORDER = "using orders_in_order "
 STATEMENTS = {
@@ -104,6 +105,15 @@ async def test_no_statement_reads_everything(brand: Brand) -> None:
     await brand.databases.app.run(brand.tenant_id, lambda connection: explain(connection, calls))
     await brand.databases.system.run(EVERY_TENANT, lambda connection: explain(connection, sorted(OF_SWEEPERS)))
     assert not found, "\n\n".join(f"{name}\n{plan}" for name, plan in found.items())
+
+
+async def test_a_suppliers_open_orders_are_read_without_its_history(brand: Brand) -> None:
+    async def work(connection: Connection) -> str:
+        return await plan_of(connection, STATEMENTS["suppliers_page_in_state"])
+
+    plan = await brand.databases.app.run(brand.tenant_id, work)
+    assert "supplier_orders_in_state" in plan, plan
+    assert re.search(r"Index Cond: .*state = ", plan), plan
 
 
 @pytest.mark.parametrize(
