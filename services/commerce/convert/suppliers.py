@@ -22,6 +22,7 @@ def supplier(message: supplier_pb2.Supplier) -> Supplier:
         display_name=message.display_name,
         accept_within_s=message.accept_within_s,
         deliver_within_s=message.deliver_within_s,
+        ship_within_s=message.ship_within_s,
     )
 
 
@@ -102,6 +103,8 @@ def supplier_order_message(order: SupplierOrder) -> supplier_pb2.SupplierOrder:
     )
     if order.accept_by is not None:
         message.accept_by.CopyFrom(stamp(order.accept_by))
+    if order.ship_by is not None:
+        message.ship_by.CopyFrom(stamp(order.ship_by))
     if order.requested_at is not None:
         message.requested_at.CopyFrom(stamp(order.requested_at))
     return message
@@ -126,6 +129,7 @@ def supplier_reply(supplier: Supplier) -> bytes:
             display_name=supplier.display_name,
             accept_within_s=supplier.accept_within_s,
             deliver_within_s=supplier.deliver_within_s,
+            ship_within_s=supplier.ship_within_s,
         )
     ).SerializeToString()
 

@@ -26,6 +26,7 @@ class Difference(StrEnum):
     PRODUCT_UNKNOWN = "PRODUCT_UNKNOWN"
     STORE_UNKNOWN = "STORE_UNKNOWN"
     HOLD_LOST = "HOLD_LOST"
+    NOT_SHIPPED = "NOT_SHIPPED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ from services.runtime.ids import OrderId, Sku, SupplierId, SupplierOrderId
 
 DEFAULT_ACCEPT_WITHIN_S: Final = 86_400
 NOTHING_REPLACED: Final = SupplierOrderId("")
+DEFAULT_SHIP_WITHIN_S: Final = 7 * 86_400
+"""What was accepted and is not shipped by then is for a person to see: neither silence nor a refund behind its back."""
 DEFAULT_DELIVER_WITHIN_S: Final = 10 * 86_400
 """A parcel that nobody says was delivered, or complained about, counts as delivered then; as the marketplaces do."""
 
@@ -119,6 +121,8 @@ def advance(state: SupplierOrderState, event: SupplierEvent, *, supplier_order_i
 class Supplier:
     """A supplier. A request must be answered within `accept_within_s` of business time.
 
+    What was accepted must be shipped within `ship_within_s`, or people are told.
+
     What is shipped counts as delivered `deliver_within_s` after the last parcel, whether or not anybody says so.
     """
 
@@ -126,6 +130,7 @@ class Supplier:
     display_name: str
     accept_within_s: int = DEFAULT_ACCEPT_WITHIN_S
     deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S
+    ship_within_s: int = DEFAULT_SHIP_WITHIN_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +177,10 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierOrder:
-    """A supplier's part of an order; `accept_by`, `requested_at` and `deliver_by` are business time.
+    """A supplier's part of an order; `accept_by`, `requested_at`, `ship_by` and `deliver_by` are business time.
 
-    `deliver_within_s` is the supplier's when it was asked, and `deliver_by` runs from the last parcel. `replaces` is
+    `ship_within_s` and `deliver_within_s` are the supplier's when it was asked; `ship_by` runs from its acceptance, and
+    `deliver_by` from the last parcel. `replaces` is
     the supplier order whose units these were; empty: the first that was asked.
     """
 
@@ -188,6 +194,8 @@ class SupplierOrder:
     accept_by: datetime | None = None
     deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S
     deliver_by: datetime | None = None
+    ship_within_s: int = DEFAULT_SHIP_WITHIN_S
+    ship_by: datetime | None = None
     parcels: tuple[Parcel, ...] = ()
     replaces: SupplierOrderId = NOTHING_REPLACED
 
@@ -203,7 +211,12 @@ def lines_by_supplier(lines: Sequence[Line]) -> dict[SupplierId, tuple[SupplierL
 
 
 def request(
-    order: SupplierOrder, *, now: datetime, accept_within_s: int, deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S
+    order: SupplierOrder,
+    *,
+    now: datetime,
+    accept_within_s: int,
+    deliver_within_s: int = DEFAULT_DELIVER_WITHIN_S,
+    ship_within_s: int = DEFAULT_SHIP_WITHIN_S,
 ) -> SupplierOrder:
     """Handed to the supplier, who must answer in time."""
     return replace(
@@ -213,6 +226,7 @@ def request(
         requested_at=now,
         accept_by=now + timedelta(seconds=accept_within_s),
         deliver_within_s=deliver_within_s,
+        ship_within_s=ship_within_s,
     )
 
 
@@ -241,7 +255,10 @@ def accept(
     lines = tuple(
         replace(_without(line, refused, rerouted), accepted_quantity=taken[line.line_id]) for line in order.lines
     )
-    return replace(order, state=state, version=order.version + 1, lines=lines), refused
+    answered = replace(order, state=state, version=order.version + 1, lines=lines)
+    if event is not _E.REJECT:
+        answered = replace(answered, ship_by=now + timedelta(seconds=order.ship_within_s))
+    return answered, refused
 
 
 def refuse(
@@ -262,6 +279,11 @@ def _without(line: SupplierLine, refused: Mapping[str, int], rerouted: Collectio
     if line.line_id in rerouted:
         return replace(line, rerouted_quantity=line.rerouted_quantity + units)
     return replace(line, refunded_quantity=line.refunded_quantity + units)
+
+
+def open_units(order: SupplierOrder) -> int:
+    """Units that are still to be answered or shipped."""
+    return sum(line.open_quantity for line in order.lines)
 
 
 def chain_of(order: SupplierOrder, theirs: Sequence[SupplierOrder]) -> tuple[SupplierOrder, ...]:

@@ -17,14 +17,14 @@ from services.runtime.database import Connection, raw
 from services.runtime.ids import OrderId, SupplierId, SupplierOrderId
 
 _PUT = """
-    INSERT INTO suppliers (tenant_id, supplier_id, display_name, accept_within_s, deliver_within_s)
-    VALUES ($1::uuid, $2, $3, $4, $5)
+    INSERT INTO suppliers (tenant_id, supplier_id, display_name, accept_within_s, deliver_within_s, ship_within_s)
+    VALUES ($1::uuid, $2, $3, $4, $5, $6)
     ON CONFLICT (tenant_id, supplier_id) DO UPDATE
     SET display_name = excluded.display_name, accept_within_s = excluded.accept_within_s,
-        deliver_within_s = excluded.deliver_within_s, changed_at = now()
+        deliver_within_s = excluded.deliver_within_s, ship_within_s = excluded.ship_within_s, changed_at = now()
 """
 _FIND_SUPPLIERS = """
-    SELECT s.supplier_id, s.display_name, s.accept_within_s, s.deliver_within_s
+    SELECT s.supplier_id, s.display_name, s.accept_within_s, s.deliver_within_s, s.ship_within_s
     FROM suppliers AS s
     WHERE s.tenant_id = $1::uuid AND s.supplier_id = ANY($2::text[])
 """
@@ -42,7 +42,7 @@ _INSERT = """
 """
 _COLUMNS = """
     s.supplier_order_id::text, s.order_id::text, s.supplier_id, s.state, s.version, s.requested_at, s.accept_by,
-    s.deliver_within_s, s.deliver_by, coalesce(s.replaces::text, '') AS replaces
+    s.deliver_within_s, s.deliver_by, coalesce(s.replaces::text, '') AS replaces, s.ship_within_s, s.ship_by
 """
 _FIND = f"""
     SELECT {_COLUMNS}
@@ -89,7 +89,7 @@ _WRITE = """
     )
     UPDATE supplier_orders
     SET state = $3, version = $4, requested_at = $5, accept_by = $6, reason = coalesce(nullif($7, ''), reason),
-        deliver_within_s = $12, deliver_by = $13
+        deliver_within_s = $12, deliver_by = $13, ship_within_s = $16, ship_by = $17
     WHERE tenant_id = $1::uuid AND supplier_order_id = $2::uuid
 """
 _SHIP = """
@@ -145,11 +145,31 @@ _PRESUMED = """
     ) AS s
     LIMIT $1
 """
+# 3 and 4 are ACCEPTED and PARTLY_ACCEPTED: units are left to ship, and nobody was told
+_UNSHIPPED = """
+    SELECT s.tenant_id::text, s.supplier_order_id::text
+    FROM tenants AS t
+    CROSS JOIN LATERAL (
+        SELECT o.tenant_id, o.supplier_order_id
+        FROM supplier_orders AS o
+        WHERE o.tenant_id = t.tenant_id AND o.state IN (3, 4) AND NOT o.late_told
+          AND o.ship_by <= coalesce(t.test_clock_at, statement_timestamp())
+        ORDER BY o.ship_by
+        LIMIT $1
+    ) AS s
+    LIMIT $1
+"""
+# whoever marks it tells of it; a parcel that comes meanwhile has changed the state
+_MARK_LATE = """
+    UPDATE supplier_orders
+    SET late_told = true
+    WHERE tenant_id = $1::uuid AND supplier_order_id = $2::uuid AND state IN (3, 4) AND NOT late_told AND ship_by <= $3
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """A supplier order whose time is over: to be answered, or to be told as delivered."""
+    """A supplier order whose time is over: to be answered, to be shipped, or to be told as delivered."""
 
     tenant_id: str
     supplier_order_id: SupplierOrderId
@@ -164,6 +184,7 @@ async def put(connection: Connection, tenant_id: str, supplier: Supplier) -> Non
         supplier.display_name,
         supplier.accept_within_s,
         supplier.deliver_within_s,
+        supplier.ship_within_s,
     )
 
 
@@ -178,6 +199,7 @@ async def find_suppliers(
             display_name=row["display_name"],
             accept_within_s=row["accept_within_s"],
             deliver_within_s=row["deliver_within_s"],
+            ship_within_s=row["ship_within_s"],
         )
         for row in rows
     }
@@ -245,6 +267,8 @@ async def write(connection: Connection, tenant_id: str, order: SupplierOrder, *,
         order.deliver_by,
         [line.rerouted_quantity for line in order.lines],
         [line.returned_quantity for line in order.lines],
+        order.ship_within_s,
+        order.ship_by,
     )
 
 
@@ -290,6 +314,20 @@ async def overdue(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
     return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
 
 
+async def unshipped(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
+    """Accepted orders past `ship_by` of which nobody was told, over all tenants; on the system role."""
+    rows = await raw(connection).fetch(_UNSHIPPED, limit)
+    return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
+
+
+async def mark_late(
+    connection: Connection, tenant_id: str, supplier_order_id: SupplierOrderId, *, now: datetime
+) -> bool:
+    """Notes that people are told that it is not shipped in time; False if they were, or it is (business time)."""
+    status = await raw(connection).execute(_MARK_LATE, tenant_id, supplier_order_id, now)
+    return status.endswith(" 1")
+
+
 async def presumed_delivered(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
     """Shipped supplier orders that count as delivered by now, over all tenants; on the system role."""
     rows = await raw(connection).fetch(_PRESUMED, limit)
@@ -332,6 +370,8 @@ async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -
             accept_by=row["accept_by"],
             deliver_within_s=row["deliver_within_s"],
             deliver_by=row["deliver_by"],
+            ship_within_s=row["ship_within_s"],
+            ship_by=row["ship_by"],
             parcels=tuple(parcels.get(row["supplier_order_id"], ())),
             replaces=SupplierOrderId(row["replaces"]),
         )

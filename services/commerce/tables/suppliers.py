@@ -1,6 +1,17 @@
 """Suppliers, where their goods come from, and their part of an order."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, PrimaryKeyConstraint, SmallInteger, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from services.commerce.tables.columns import INSTANT, NOW, metadata
@@ -14,6 +25,7 @@ suppliers = Table(
     Column("accept_within_s", BigInteger, nullable=False),
     Column("changed_at", INSTANT, nullable=False, server_default=NOW),
     Column("deliver_within_s", BigInteger, nullable=False, server_default=text("864000")),
+    Column("ship_within_s", BigInteger, nullable=False, server_default=text("604800")),
     PrimaryKeyConstraint("tenant_id", "supplier_id", name="suppliers_key"),
 )
 
@@ -55,11 +67,20 @@ supplier_orders = Table(
     Column("deliver_within_s", BigInteger, nullable=False, server_default=text("864000")),
     Column("deliver_by", INSTANT),
     Column("replaces", UUID(as_uuid=False)),
+    Column("ship_within_s", BigInteger, nullable=False, server_default=text("604800")),
+    Column("ship_by", INSTANT),
+    Column("late_told", Boolean, nullable=False, server_default=text("false")),
     PrimaryKeyConstraint("tenant_id", "supplier_order_id", name="supplier_orders_key"),
     Index("supplier_orders_in_state", "tenant_id", "supplier_id", "state", "supplier_order_id"),
     Index("supplier_orders_due", "tenant_id", "accept_by", postgresql_where=text("(state = 2)")),
     Index("supplier_orders_of_order", "tenant_id", "order_id"),
     Index("supplier_orders_of_supplier", "tenant_id", "supplier_id", "supplier_order_id"),
+    Index(
+        "supplier_orders_to_ship",
+        "tenant_id",
+        "ship_by",
+        postgresql_where=text("((state = ANY (ARRAY[3, 4])) AND (NOT late_told))"),
+    ),
     Index("supplier_orders_under_way", "tenant_id", "deliver_by", postgresql_where=text("(state = 7)")),
 )
 

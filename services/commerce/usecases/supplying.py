@@ -23,6 +23,7 @@ from services.commerce.domain.splits import SplitEntry, moved_entries
 from services.commerce.domain.suppliers import (
     DEFAULT_ACCEPT_WITHIN_S,
     DEFAULT_DELIVER_WITHIN_S,
+    DEFAULT_SHIP_WITHIN_S,
     Supplier,
     SupplierEvent,
     SupplierOrder,
@@ -51,6 +52,7 @@ async def put(shop: Shop, call: Call, supplier: Supplier, once: Once[Supplier]) 
         supplier,
         accept_within_s=supplier.accept_within_s or DEFAULT_ACCEPT_WITHIN_S,
         deliver_within_s=supplier.deliver_within_s or DEFAULT_DELIVER_WITHIN_S,
+        ship_within_s=supplier.ship_within_s or DEFAULT_SHIP_WITHIN_S,
     )
 
     async def work(connection: Connection) -> Supplier:
@@ -227,6 +229,7 @@ async def request(connection: Connection, shop: Shop, call: Call, supplier_order
         now=call.now,
         accept_within_s=DEFAULT_ACCEPT_WITHIN_S if supplier is None else supplier.accept_within_s,
         deliver_within_s=DEFAULT_DELIVER_WITHIN_S if supplier is None else supplier.deliver_within_s,
+        ship_within_s=DEFAULT_SHIP_WITHIN_S if supplier is None else supplier.ship_within_s,
     )
     await suppliers.write(connection, call.tenant_id, asked)
     state = order_rules.advance(order.state, OrderEvent.ASK_SUPPLIER, order_id=order.order_id)

@@ -1,5 +1,5 @@
-"""What time does: unpaid orders expire (machine time); suppliers time out, parcels count as delivered and orders close
-(business time).
+"""What time does: unpaid orders expire (machine time); suppliers time out, people are told of what they do not ship,
+parcels count as delivered and orders close (business time).
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from services.commerce.store import suppliers, sweeps
-from services.commerce.usecases import placing, supplying
+from services.commerce.usecases import lateness, placing, supplying
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
 from services.runtime.database import EVERY_TENANT, Connection, Database
@@ -16,6 +16,7 @@ from services.runtime.errors import DomainError
 
 MAX_EXPIRED: Final = 200
 MAX_OVERDUE: Final = 200
+MAX_UNSHIPPED: Final = 200
 MAX_PRESUMED: Final = 200
 MAX_CLOSED: Final = 1000
 OWN_CALL_S: Final = 10.0
@@ -29,6 +30,7 @@ class Swept:
 
     expired: int
     timed_out: int
+    unshipped: int
     delivered: int
     closed: int
     forgotten: int
@@ -36,7 +38,7 @@ class Swept:
     @property
     def any(self) -> bool:
         """Whether another round may find more."""
-        return bool(self.expired or self.timed_out or self.delivered or self.closed or self.forgotten)
+        return any((self.expired, self.timed_out, self.unshipped, self.delivered, self.closed, self.forgotten))
 
 
 async def sweep(shop: Shop, system: Database) -> Swept:
@@ -44,6 +46,7 @@ async def sweep(shop: Shop, system: Database) -> Swept:
     return Swept(
         expired=await _expire(shop, system),
         timed_out=await _time_out(shop, system),
+        unshipped=await _tell_unshipped(shop, system),
         delivered=await _presume_delivered(shop, system),
         closed=await system.run(EVERY_TENANT, _close),
         forgotten=await system.run(EVERY_TENANT, idempotency.forget_expired),
@@ -79,6 +82,20 @@ async def _time_out(shop: Shop, system: Database) -> int:
             done += await supplying.time_out(shop, call, each.supplier_order_id)
         except Exception as error:  # noqa: BLE001 - see _stays
             _stays("a late supplier order stays", error, named=each.supplier_order_id)
+    return done
+
+
+async def _tell_unshipped(shop: Shop, system: Database) -> int:
+    async def find(connection: Connection) -> tuple[suppliers.Overdue, ...]:
+        return await suppliers.unshipped(connection, limit=MAX_UNSHIPPED)
+
+    done = 0
+    for each in await system.read(EVERY_TENANT, find):
+        try:
+            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
+            done += await lateness.tell_unshipped(shop, call, each.supplier_order_id)
+        except Exception as error:  # noqa: BLE001 - see _stays
+            _stays("an unshipped supplier order is not told", error, named=each.supplier_order_id)
     return done
 
 

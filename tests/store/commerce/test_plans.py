@@ -52,7 +52,14 @@ STATEMENTS = {
     if isinstance(statement, str) and re.search(r"^\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\b", statement)
 }
 
-OF_SWEEPERS = {"suppliers_overdue", "suppliers_presumed", "sweeps_expired", "sweeps_close", "steps_due"}
+OF_SWEEPERS = {
+    "suppliers_overdue",
+    "suppliers_presumed",
+    "suppliers_unshipped",
+    "sweeps_expired",
+    "sweeps_close",
+    "steps_due",
+}
 """These look over every tenant, on the system role."""
 
 

@@ -304,6 +304,17 @@ async def with_a_statement(brand: Brand) -> None:
             id="a supplier that nobody timed out",
         ),
         pytest.param(
+            "UPDATE supplier_orders SET state = 3, ship_by = requested_at - interval '9 days'"
+            " WHERE tenant_id = $1::uuid",
+            ["commerce.unshipped_orders_are_told"],
+            id="a supplier that did not ship, and nobody was told",
+        ),
+        pytest.param(
+            "UPDATE supplier_orders SET state = 3, ship_by = requested_at, late_told = true WHERE tenant_id = $1::uuid",
+            ["commerce.unshipped_orders_are_told"],
+            id="told, and no exception to see",
+        ),
+        pytest.param(
             "UPDATE supplier_order_lines SET rerouted_quantity = 1 WHERE tenant_id = $1::uuid AND shipped_quantity = 0",
             ["commerce.rerouted_units_are_asked_for", "commerce.supplier_lines_are_asked_for"],
             id="a unit that was handed to nobody",

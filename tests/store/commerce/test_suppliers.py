@@ -169,6 +169,54 @@ async def test_what_nobody_tells_counts_as_delivered_in_business_time(brand: Bra
     await brand.audited()
 
 
+async def exceptions_of(brand: Brand) -> list[order_pb2.SaleException]:
+    listed = await brand.pos.list_exceptions(order_pb2.ListExceptionsRequest(), brand.office())
+    return list(listed.exceptions)
+
+
+async def test_what_is_accepted_and_not_shipped_in_time_is_told_once(brand: Brand) -> None:
+    await with_supplier(brand)
+    order_id, supplier_order = await asked(brand)
+    accepted = await accept(brand, supplier_order, {})
+    assert accepted.ship_by == stamp(NOON + timedelta(days=7))
+    # a part is on its way: the rest is waited for all the same
+    await ship(brand, supplier_order, {"1": 2})
+    await brand.move_clock(NOON + timedelta(days=7) - timedelta(seconds=1))
+    assert ((await brand.sweep()).unshipped, await exceptions_of(brand)) == (0, [])
+    await brand.move_clock(NOON + timedelta(days=7))
+    swept = await asyncio.gather(brand.sweep(), brand.sweep())
+    assert sum(each.unshipped for each in swept) == 1
+    assert (await brand.sweep()).unshipped == 0
+    (told,) = await exceptions_of(brand)
+    assert (told.reason, told.order_id, told.line_id, told.difference) == ("NOT_SHIPPED", order_id, "", -3)
+    assert supplier_order.supplier_order_id in told.detail
+    await brand.move_clock(NOON + timedelta(days=30))
+    await brand.audited()
+    # it is neither refunded nor given up: it can still be shipped
+    shipped = await ship(brand, supplier_order, {})
+    for parcel in shipped.parcels:
+        await deliver(brand, supplier_order, parcel.parcel_no)
+    assert (await brand.order(order_id)).state == FULFILLED
+    await brand.audited()
+
+
+async def test_a_supplier_has_its_own_time_to_ship(brand: Brand) -> None:
+    await with_supplier(brand)
+    slow = supplier_pb2.Supplier(supplier_id="florist", display_name="Florist", ship_within_s=30 * 86_400)
+    put = supplier_pb2.PutSupplierRequest(request_id=new_id(), supplier=slow)
+    assert (await brand.suppliers.put_supplier(put, brand.office())).supplier.ship_within_s == 30 * 86_400
+    order_id, supplier_order = await asked(brand)
+    await accept(brand, supplier_order, {"1": 2})
+    await brand.move_clock(NOON + timedelta(days=29))
+    assert (await brand.sweep()).unshipped == 0
+    await brand.audited()
+    # refunded before its time: nothing is left to tell
+    await brand.refund(order_id, {"1": 2})
+    await brand.move_clock(NOON + timedelta(days=31))
+    assert ((await brand.sweep()).unshipped, await exceptions_of(brand)) == (0, [])
+    await brand.audited()
+
+
 async def test_what_is_not_accepted_is_refunded_at_once(brand: Brand) -> None:
     await with_supplier(brand)
     order_id, supplier_order = await asked(brand)

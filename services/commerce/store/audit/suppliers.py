@@ -116,4 +116,17 @@ CHECKS: Final = {
         JOIN tenants AS t ON t.tenant_id = s.tenant_id
         WHERE s.tenant_id = $1::uuid AND s.state IN (2, 7)
     """,
+    # what was accepted (3, 4) and is not shipped in time is no silent state: an exception tells of it
+    "commerce.unshipped_orders_are_told": """
+        SELECT s.supplier_order_id::text AS id,
+               s.ship_by IS NULL
+               OR (s.ship_by < coalesce(t.test_clock_at, clock_timestamp()) - interval '2 days' AND NOT s.late_told)
+               OR (s.late_told AND NOT EXISTS (
+                   SELECT 1 FROM sale_exceptions AS e
+                   WHERE e.tenant_id = s.tenant_id AND e.order_id = s.order_id AND e.reason = 'NOT_SHIPPED'
+               )) AS broken
+        FROM supplier_orders AS s
+        JOIN tenants AS t ON t.tenant_id = s.tenant_id
+        WHERE s.tenant_id = $1::uuid AND s.state IN (3, 4)
+    """,
 }

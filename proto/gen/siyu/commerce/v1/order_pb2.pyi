@@ -1360,8 +1360,8 @@ class SaleException(_message.Message):
     """UUIDv7."""
     reason: _builtins.str
     """PRICE_DIFFERS, STOCK_SHORTFALL, COUPON_EXCESS, POINTS_SHORTFALL, MEMBER_UNKNOWN, PRODUCT_UNKNOWN; STORE_UNKNOWN: the
-    brand has no such store, and the till's credential is bound to none; or HOLD_LOST: a paid order's points or benefits
-    hold had expired before it was captured.
+    brand has no such store, and the till's credential is bound to none; HOLD_LOST: a paid order's points or benefits
+    hold had expired before it was captured; or NOT_SHIPPED: a supplier accepted units and has not shipped them in time.
     """
     order_id: _builtins.str
     """The order."""

@@ -147,6 +147,7 @@ class Supplier(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     ACCEPT_WITHIN_S_FIELD_NUMBER: _builtins.int
     DELIVER_WITHIN_S_FIELD_NUMBER: _builtins.int
+    SHIP_WITHIN_S_FIELD_NUMBER: _builtins.int
     supplier_id: _builtins.str
     """Chosen by the brand."""
     display_name: _builtins.str
@@ -157,6 +158,10 @@ class Supplier(_message.Message):
     """Seconds after its last parcel until a shipped order counts as delivered though nobody said so, in business time; 0
     takes 864,000 (ten days).
     """
+    ship_within_s: _builtins.int
+    """Seconds after its acceptance within which a supplier order must be shipped, in business time; 0 takes 604,800 (seven
+    days). What is not becomes an exception (NOT_SHIPPED) once, and stays as it is: it can still be shipped, or refunded.
+    """
     def __init__(
         self,
         *,
@@ -164,10 +169,11 @@ class Supplier(_message.Message):
         display_name: _builtins.str = ...,
         accept_within_s: _builtins.int = ...,
         deliver_within_s: _builtins.int = ...,
+        ship_within_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_within_s", b"accept_within_s", "deliver_within_s", b"deliver_within_s", "display_name", b"display_name", "supplier_id", b"supplier_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_within_s", b"accept_within_s", "deliver_within_s", b"deliver_within_s", "display_name", b"display_name", "ship_within_s", b"ship_within_s", "supplier_id", b"supplier_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -519,6 +525,7 @@ class SupplierOrder(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PARCELS_FIELD_NUMBER: _builtins.int
     REPLACES_SUPPLIER_ORDER_ID_FIELD_NUMBER: _builtins.int
+    SHIP_BY_FIELD_NUMBER: _builtins.int
     supplier_order_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -547,6 +554,10 @@ class SupplierOrder(_message.Message):
     def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
         """Its parcels, oldest first."""
 
+    @_builtins.property
+    def ship_by(self) -> _timestamp_pb2.Timestamp:
+        """To be shipped until, in business time; absent before it is accepted."""
+
     def __init__(
         self,
         *,
@@ -560,10 +571,11 @@ class SupplierOrder(_message.Message):
         version: _builtins.int = ...,
         parcels: _abc.Iterable[Global___Parcel] | None = ...,
         replaces_supplier_order_id: _builtins.str = ...,
+        ship_by: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "requested_at", b"requested_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "requested_at", b"requested_at", "ship_by", b"ship_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "lines", b"lines", "order_id", b"order_id", "parcels", b"parcels", "replaces_supplier_order_id", b"replaces_supplier_order_id", "requested_at", b"requested_at", "state", b"state", "supplier_id", b"supplier_id", "supplier_order_id", b"supplier_order_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_by", b"accept_by", "lines", b"lines", "order_id", b"order_id", "parcels", b"parcels", "replaces_supplier_order_id", b"replaces_supplier_order_id", "requested_at", b"requested_at", "ship_by", b"ship_by", "state", b"state", "supplier_id", b"supplier_id", "supplier_order_id", b"supplier_order_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
