@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.console.stack.refusals import NotSpawned
+
 KEPT_LOGS = 3
 TAIL_LINES = 12
 TAIL_BYTES = 16_384
@@ -40,16 +42,22 @@ class Program:
 
 
 async def spawn(program: Program) -> asyncio.subprocess.Process:
-    """Starts the process in a session of its own, so that Ctrl-C reaches the supervisor alone; it writes to its log."""
-    with program.log.open("ab") as log:
-        return await asyncio.create_subprocess_exec(
-            *program.argv(),
-            env=dict(program.environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+    """Starts the process in a session of its own, so that Ctrl-C reaches the supervisor alone; it writes to its log.
+
+    Raises NotSpawned."""
+    try:
+        with program.log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *program.argv(),
+                env=dict(program.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+    # asyncio watches a child with a thread, and a machine without processes has none: a RuntimeError
+    except (OSError, RuntimeError) as error:
+        raise NotSpawned(f"{program.name} can't be started: {error}") from error
 
 
 def rotate(log: Path) -> None:
@@ -63,12 +71,13 @@ def rotate(log: Path) -> None:
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log, for whoever must read why a process ended."""
-    if not log.exists():
+    """The last lines of a log, for whoever must read why a process ended; none if it can't be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
         return ""
-    with log.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-        text = file.read().decode(errors="replace")
     return "\n".join(text.splitlines()[-TAIL_LINES:])
 
 

@@ -7,6 +7,7 @@ StackRefused
 ├── AlreadyRunning
 ├── NotInstalled
 └── DidNotStart
+    └── NotSpawned
 """
 
 from collections.abc import Mapping
@@ -64,3 +65,7 @@ class NotInstalled(StackRefused):
 
 class DidNotStart(StackRefused):
     """A process ended, or was not ready in time."""
+
+
+class NotSpawned(DidNotStart):
+    """The machine made no process: it has none left, or no file handles, or no such program."""

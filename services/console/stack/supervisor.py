@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from services.console.stack.program import Program, rotate, spawn, tail
-from services.console.stack.refusals import DidNotStart
+from services.console.stack.refusals import DidNotStart, NotSpawned
 
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 5.0
@@ -133,18 +133,19 @@ class Supervisor:
     async def _revived(self, each: Supervised, *, lived_s: float) -> bool:
         """Starts the process again, as often as it takes. False if it was stopped meanwhile."""
         backoff_s = FIRST_BACKOFF_S if lived_s > STEADY_AFTER_S or each.restarts == 0 else FIRST_BACKOFF_S * 4
-        failures = 0
+        failures, told = 0, False
         while not await _set_within(each.unwanted, backoff_s):
-            each.process = await spawn(each.program)
-            each.started_at_s = time.monotonic()
-            each.restarts += 1
             try:
+                each.process = await spawn(each.program)
+                each.started_at_s = time.monotonic()
+                each.restarts += 1
                 await _until_ready(each)
             except DidNotStart as failure:
                 # An orphan of the killed process may stand in the way for a moment: not worth a line.
                 failures += 1
-                if failures == TELL_FAILURE:
-                    self._say(str(failure))
+                if not told and (failures >= TELL_FAILURE or isinstance(failure, NotSpawned)):
+                    self._say(f"{failure}; trying on" if isinstance(failure, NotSpawned) else str(failure))
+                    told = True
                 await _kill(each.process)
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
             else:
@@ -168,10 +169,15 @@ class Supervisor:
         await self._end(self._running[name])
 
     async def stop_all(self) -> None:
-        """Stops all programs, the last started layer first."""
+        """Stops all programs, the last started layer first. What fails for one is raised when all are stopped."""
+        failures: list[BaseException] = []
         for layer in sorted({each.layer for each in self._running.values()}, reverse=True):
-            await asyncio.gather(*(self._end(each) for each in self._running.values() if each.layer == layer))
+            ends = (self._end(each) for each in self._running.values() if each.layer == layer)
+            ended = await asyncio.gather(*ends, return_exceptions=True)
+            failures += [failure for failure in ended if failure is not None]
         self._running.clear()
+        if failures:
+            raise failures[0]
 
     async def _end(self, each: Supervised) -> None:
         each.unwanted.set()

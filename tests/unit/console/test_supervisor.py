@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,6 +146,73 @@ async def test_one_that_can_not_come_back_is_told_once_with_its_log(tmp_path: Pa
     assert said[0] == "till was killed by SIGKILL; restarting"
     assert said[1].endswith("the till is locked")
     assert len(said) == 2
+
+
+@contextmanager
+def no_file_handles() -> Iterator[None]:
+    """The process may open nothing more: a child takes some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_one_that_can_not_be_spawned_is_told_once_and_comes_back(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with Supervisor(say=said.append) as supervisor:
+        await supervisor.start(child(tmp_path, "till"))
+        with no_file_handles():
+            supervisor.kill("till")
+            await until(lambda: len(said) == 2)
+            await asyncio.sleep(1)
+        await supervisor.until_ready("till", timeout_s=10)
+        assert is_alive(supervisor.pids["till"])
+        await until(lambda: len(said) == 3)
+    assert said[0] == "till was killed by SIGKILL; restarting"
+    assert said[1].startswith("till can't be started: [Errno 24] Too many open files")
+    assert said[2].startswith("till is back after ")
+
+
+async def test_a_stack_stops_though_one_can_not_be_spawned(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with Supervisor(say=said.append) as supervisor:
+        await supervisor.start(child(tmp_path, "base"))
+        await supervisor.start(child(tmp_path, "till"))
+        base = supervisor.pids["base"]
+        with no_file_handles():
+            supervisor.kill("till")
+            await until(lambda: len(said) == 2)
+            await supervisor.stop_all()
+    assert not is_alive(base)
+    assert supervisor.pids == {}
+
+
+async def test_a_first_start_that_can_not_be_is_refused_in_a_line(tmp_path: Path) -> None:
+    program = child(tmp_path, "till")
+    program.log.parent.mkdir()
+    async with Supervisor() as supervisor:
+        with no_file_handles(), pytest.raises(DidNotStart, match=r"^till can't be started: .*Too many open files"):
+            await supervisor.start(program)
+        assert supervisor.pids == {}
+        await supervisor.start(program)
+
+
+async def test_a_failure_to_stop_one_leaves_no_other_running(tmp_path: Path) -> None:
+    def say(line: str) -> None:
+        if "restarting" in line:
+            raise ValueError("nobody listens")
+
+    supervisor = Supervisor(say=say)
+    await supervisor.start(child(tmp_path, "base"))
+    await supervisor.start(child(tmp_path, "till"))
+    base = supervisor.pids["base"]
+    supervisor.kill("till")
+    await asyncio.sleep(0.3)
+    with pytest.raises(ValueError, match="nobody listens"):
+        await supervisor.stop_all()
+    assert not is_alive(base)
 
 
 async def test_the_last_started_layer_stops_first(tmp_path: Path) -> None:
