@@ -121,18 +121,25 @@ class Wire:
     async def call(
         self, method: Callable[..., Any], request: Any, *, caller: Caller | None, timeout_s: float = CALL_TIMEOUT_S
     ) -> Any:
-        """The reply. Repeats what may be repeated with the same request id; raises the DomainError of a refusal."""
+        """The reply. Repeats what may be repeated with the same request id, and once what was refused for its token.
+
+        Raises the DomainError of a refusal."""
         rpc = method._method.decode().rsplit("/", 1)[1]  # type: ignore[attr-defined]  # noqa: SLF001 -- its own name
         started = time.perf_counter()
-        pause_s = FIRST_PAUSE_S
+        pause_s, renewed = FIRST_PAUSE_S, False
         while True:
             try:
                 token = await self.token(caller) if caller else ""
                 metadata = (("authorization", f"Bearer {token}"),) if token else ()
                 reply = await method(request, timeout=timeout_s, metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.UNAUTHENTICATED and caller is not None and caller.token:
-                    caller.token = ""
+                if error.code() is grpc.StatusCode.UNAUTHENTICATED and caller is not None:
+                    # another call of the same caller may have renewed it meanwhile
+                    caller.token = "" if caller.token == token else caller.token
+                    if not renewed:
+                        renewed = True
+                        self.watch.repeated[rpc] += 1
+                        continue
                 waited_s = time.perf_counter() - started
                 if error.code() not in _REPEATABLE or waited_s > GIVE_UP_AFTER_S:
                     self.watch.refused[rpc] += 1
