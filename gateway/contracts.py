@@ -7,7 +7,7 @@ RPC with a `google.api.http` annotation. Services without one (feed, audit, heal
 import importlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,10 @@ class Binding:
     def variables(self) -> tuple[str, ...]:
         """The field paths that the template takes from the URL, e.g. ("member_id", "template.template_id")."""
         return tuple(_VARIABLE.findall(self.template))
+
+    def renamed(self, name_of: Callable[[str], str]) -> str:
+        """The template with each variable by the name that `name_of` gives its field path, and without its pattern."""
+        return _VARIABLE.sub(lambda found: f"{{{name_of(found[1])}}}", self.template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,6 @@ _BOUND = {
     rule_pb2.OBJECT_SCOPE_OWN_CUSTOMERS: "A guide reaches the customers bound to the guide only.",
 }
 _SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)\.\s+(?=[A-Z`\d])")
-_VARIABLE = re.compile(r"\{([^}=]+)(?:=[^}]*)?\}")
 
 
 @cache
@@ -103,7 +102,7 @@ def document() -> dict[str, Any]:
 
 def openapi_path(binding: Binding) -> str:
     """The template as OpenAPI writes it, with names as JSON has them: "/v1/points/holds/{holdId}:capture"."""
-    return _VARIABLE.sub(lambda found: f"{{{json_path(found[1])}}}", binding.template)
+    return binding.renamed(json_path)
 
 
 def json_path(path: str) -> str:

@@ -240,11 +240,6 @@ async def findings_of(stack: LocalStack, *, wait_s: float = WAIT_S) -> list[Audi
     return await findings_of_tenants(auditor, known_tenants(stack.directory), wait_s=wait_s)
 
 
-async def audit_stack(stack: LocalStack, *, console: Console, wait_s: float = WAIT_S) -> int:
-    """The same, printed as a table; 0 only if every finding holds."""
-    return _told(await findings_of(stack, wait_s=wait_s), console=console)
-
-
 async def audit_running(settings: StackSettings, *, tenants: tuple[str, ...], wait_s: float, console: Console) -> int:
     """Audits what runs: the local stack of this state directory, or the services that the environment names."""
     directory = settings.state_directory
