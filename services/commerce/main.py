@@ -63,12 +63,13 @@ async def start_relay(context: Context) -> Started:
 
 async def start_sweeper(context: Context) -> Started:
     """Gives up unpaid orders, times suppliers out, closes orders, forgets old refusals, trims the log."""
-    shop, system = _shop(context), context.database("system")
+    system = context.database("system")
+    sweeper = sweeping.Sweeper(shop=_shop(context), system=system)
     rounds = 0
 
     async def sweep() -> bool:
         nonlocal rounds
-        swept = await sweeping.sweep(shop, system)
+        swept = await sweeper.round()
         if rounds % TRIM_EVERY_ROUNDS == 0:
             await until_done(system, log.trim, at_once=log.TRIM_BATCH)
         rounds += 1

@@ -1,7 +1,6 @@
 """Suppliers and their orders. The customer's order is locked before its supplier orders, by whoever changes both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -116,63 +115,12 @@ _OPEN = """
     FROM supplier_orders AS s
     WHERE s.tenant_id = $1::uuid AND s.order_id = $2::uuid AND s.state = 1
 """
-# Over all tenants, each by its own business time; 2 is REQUESTED. The statement's time and not the clock's: a value
-# that changes from row to row is no condition of an index.
-_OVERDUE = """
-    SELECT s.tenant_id::text, s.supplier_order_id::text
-    FROM tenants AS t
-    CROSS JOIN LATERAL (
-        SELECT o.tenant_id, o.supplier_order_id
-        FROM supplier_orders AS o
-        WHERE o.tenant_id = t.tenant_id AND o.state = 2
-          AND o.accept_by <= coalesce(t.test_clock_at, statement_timestamp())
-        ORDER BY o.accept_by
-        LIMIT $1
-    ) AS s
-    LIMIT $1
-"""
-# 7 is SHIPPED: nobody said that it arrived, and it had the time that the supplier has for it
-_PRESUMED = """
-    SELECT s.tenant_id::text, s.supplier_order_id::text
-    FROM tenants AS t
-    CROSS JOIN LATERAL (
-        SELECT o.tenant_id, o.supplier_order_id
-        FROM supplier_orders AS o
-        WHERE o.tenant_id = t.tenant_id AND o.state = 7
-          AND o.deliver_by <= coalesce(t.test_clock_at, statement_timestamp())
-        ORDER BY o.deliver_by
-        LIMIT $1
-    ) AS s
-    LIMIT $1
-"""
-# 3 and 4 are ACCEPTED and PARTLY_ACCEPTED: units are left to ship, and nobody was told
-_UNSHIPPED = """
-    SELECT s.tenant_id::text, s.supplier_order_id::text
-    FROM tenants AS t
-    CROSS JOIN LATERAL (
-        SELECT o.tenant_id, o.supplier_order_id
-        FROM supplier_orders AS o
-        WHERE o.tenant_id = t.tenant_id AND o.state IN (3, 4) AND NOT o.late_told
-          AND o.ship_by <= coalesce(t.test_clock_at, statement_timestamp())
-        ORDER BY o.ship_by
-        LIMIT $1
-    ) AS s
-    LIMIT $1
-"""
 # whoever marks it tells of it; a parcel that comes meanwhile has changed the state
 _MARK_LATE = """
     UPDATE supplier_orders
     SET late_told = true
     WHERE tenant_id = $1::uuid AND supplier_order_id = $2::uuid AND state IN (3, 4) AND NOT late_told AND ship_by <= $3
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overdue:
-    """A supplier order whose time is over: to be answered, to be shipped, or to be told as delivered."""
-
-    tenant_id: str
-    supplier_order_id: SupplierOrderId
 
 
 async def put(connection: Connection, tenant_id: str, supplier: Supplier) -> None:
@@ -308,30 +256,12 @@ async def not_requested(connection: Connection, tenant_id: str, order_id: OrderI
     return found
 
 
-async def overdue(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
-    """Requests that were not answered in time, over all tenants; on the system role."""
-    rows = await raw(connection).fetch(_OVERDUE, limit)
-    return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
-
-
-async def unshipped(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
-    """Accepted orders past `ship_by` of which nobody was told, over all tenants; on the system role."""
-    rows = await raw(connection).fetch(_UNSHIPPED, limit)
-    return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
-
-
 async def mark_late(
     connection: Connection, tenant_id: str, supplier_order_id: SupplierOrderId, *, now: datetime
 ) -> bool:
     """Notes that people are told that it is not shipped in time; False if they were, or it is (business time)."""
     status = await raw(connection).execute(_MARK_LATE, tenant_id, supplier_order_id, now)
     return status.endswith(" 1")
-
-
-async def presumed_delivered(connection: Connection, *, limit: int) -> tuple[Overdue, ...]:
-    """Shipped supplier orders that count as delivered by now, over all tenants; on the system role."""
-    rows = await raw(connection).fetch(_PRESUMED, limit)
-    return tuple(Overdue(tenant_id=row["tenant_id"], supplier_order_id=row["supplier_order_id"]) for row in rows)
 
 
 async def _loaded(connection: Connection, tenant_id: str, rows: Sequence[Any]) -> tuple[SupplierOrder, ...]:

@@ -2,22 +2,23 @@
 parcels count as delivered and orders close (business time).
 """
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from services.commerce.store import suppliers, sweeps
+from services.commerce.store import sweeps
 from services.commerce.usecases import lateness, placing, supplying
 from services.commerce.usecases.shop import Shop
 from services.runtime import idempotency
+from services.runtime.call import Call
 from services.runtime.database import EVERY_TENANT, Connection, Database
 from services.runtime.errors import DomainError
+from services.runtime.ids import OrderId, SupplierOrderId
 
-MAX_EXPIRED: Final = 200
-MAX_OVERDUE: Final = 200
-MAX_UNSHIPPED: Final = 200
-MAX_PRESUMED: Final = 200
+MAX_DUE: Final = 200
+MAX_LEFT_OUT: Final = 10_000
 MAX_CLOSED: Final = 1000
 OWN_CALL_S: Final = 10.0
 
@@ -41,81 +42,84 @@ class Swept:
         return any((self.expired, self.timed_out, self.unshipped, self.delivered, self.closed, self.forgotten))
 
 
-async def sweep(shop: Shop, system: Database) -> Swept:
-    """One round over all tenants, bounded. `system` is on the system role; what it finds is changed on the app role."""
-    return Swept(
-        expired=await _expire(shop, system),
-        timed_out=await _time_out(shop, system),
-        unshipped=await _tell_unshipped(shop, system),
-        delivered=await _presume_delivered(shop, system),
-        closed=await system.run(EVERY_TENANT, _close),
-        forgotten=await system.run(EVERY_TENANT, idempotency.forget_expired),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chore:
+    """What is done with each that is due; `stays` is told of one that can't be helped now."""
+
+    find: Callable[..., Awaitable[tuple[sweeps.Due, ...]]]
+    do: Callable[[Shop, Call, str], Awaitable[bool]]
+    stays: str
+
+
+_EXPIRE: Final = _Chore(
+    find=sweeps.expired,
+    do=lambda shop, call, due: placing.expire(shop, call, OrderId(due)),
+    stays="an unpaid order stays",
+)
+_TIME_OUT: Final = _Chore(
+    find=sweeps.unanswered,
+    do=lambda shop, call, due: supplying.time_out(shop, call, SupplierOrderId(due)),
+    stays="a late supplier order stays",
+)
+_TELL_UNSHIPPED: Final = _Chore(
+    find=sweeps.unshipped,
+    do=lambda shop, call, due: lateness.tell_unshipped(shop, call, SupplierOrderId(due)),
+    stays="an unshipped supplier order is not told",
+)
+_PRESUME_DELIVERED: Final = _Chore(
+    find=sweeps.presumed_delivered,
+    do=lambda shop, call, due: supplying.presume_delivered(shop, call, SupplierOrderId(due)),
+    stays="a shipped supplier order stays",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Sweeper:
+    """Sweeps over all tenants, a bounded round at a time.
+
+    `system` is on the system role; what it finds is changed on the app role. What a round could not help, the next one
+    leaves out, until one has seen all the others: else as many broken ones as a round takes would hide them for ever.
+    """
+
+    shop: Shop
+    system: Database
+    max_due: int = MAX_DUE
+    left_out: dict[str, set[str]] = field(default_factory=dict)
+
+    async def round(self) -> Swept:
+        """One round; how much it did."""
+        return Swept(
+            expired=await self._each(_EXPIRE),
+            timed_out=await self._each(_TIME_OUT),
+            unshipped=await self._each(_TELL_UNSHIPPED),
+            delivered=await self._each(_PRESUME_DELIVERED),
+            closed=await self.system.run(EVERY_TENANT, _close),
+            forgotten=await self.system.run(EVERY_TENANT, idempotency.forget_expired),
+        )
+
+    async def _each(self, chore: _Chore) -> int:
+        left_out = self.left_out.setdefault(chore.stays, set())
+
+        async def find(connection: Connection) -> tuple[sweeps.Due, ...]:
+            return await chore.find(connection, left_out=sorted(left_out), limit=self.max_due)
+
+        found = await self.system.read(EVERY_TENANT, find)
+        stay = {each.id for each in found if not await self._done(chore, each)}
+        left_out |= stay
+        if len(found) < self.max_due or len(left_out) > MAX_LEFT_OUT:
+            left_out.clear()
+        return len(found) - len(stay)
+
+    async def _done(self, chore: _Chore, due: sweeps.Due) -> bool:
+        try:
+            call = await self.shop.own_call(due.tenant_id, timeout_s=OWN_CALL_S)
+            return await chore.do(self.shop, call, due.id)
+        except DomainError as error:
+            _log.warning(chore.stays, id=due.id, reason=error.reason)
+        except Exception as error:  # noqa: BLE001 - a broken one must not keep the others waiting, or end the process
+            _log.error(chore.stays, id=due.id, exc_info=error)
+        return False
 
 
 async def _close(connection: Connection) -> int:
     return await sweeps.close_orders(connection, limit=MAX_CLOSED)
-
-
-async def _expire(shop: Shop, system: Database) -> int:
-    async def find(connection: Connection) -> tuple[sweeps.Expired, ...]:
-        return await sweeps.expired(connection, limit=MAX_EXPIRED)
-
-    done = 0
-    for each in await system.read(EVERY_TENANT, find):
-        try:
-            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
-            done += await placing.expire(shop, call, each.order_id)
-        except Exception as error:  # noqa: BLE001 - see _stays
-            _stays("an unpaid order stays", error, named=each.order_id)
-    return done
-
-
-async def _time_out(shop: Shop, system: Database) -> int:
-    async def find(connection: Connection) -> tuple[suppliers.Overdue, ...]:
-        return await suppliers.overdue(connection, limit=MAX_OVERDUE)
-
-    done = 0
-    for each in await system.read(EVERY_TENANT, find):
-        try:
-            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
-            done += await supplying.time_out(shop, call, each.supplier_order_id)
-        except Exception as error:  # noqa: BLE001 - see _stays
-            _stays("a late supplier order stays", error, named=each.supplier_order_id)
-    return done
-
-
-async def _tell_unshipped(shop: Shop, system: Database) -> int:
-    async def find(connection: Connection) -> tuple[suppliers.Overdue, ...]:
-        return await suppliers.unshipped(connection, limit=MAX_UNSHIPPED)
-
-    done = 0
-    for each in await system.read(EVERY_TENANT, find):
-        try:
-            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
-            done += await lateness.tell_unshipped(shop, call, each.supplier_order_id)
-        except Exception as error:  # noqa: BLE001 - see _stays
-            _stays("an unshipped supplier order is not told", error, named=each.supplier_order_id)
-    return done
-
-
-async def _presume_delivered(shop: Shop, system: Database) -> int:
-    async def find(connection: Connection) -> tuple[suppliers.Overdue, ...]:
-        return await suppliers.presumed_delivered(connection, limit=MAX_PRESUMED)
-
-    done = 0
-    for each in await system.read(EVERY_TENANT, find):
-        try:
-            call = await shop.own_call(each.tenant_id, timeout_s=OWN_CALL_S)
-            done += await supplying.presume_delivered(shop, call, each.supplier_order_id)
-        except Exception as error:  # noqa: BLE001 - see _stays
-            _stays("a shipped supplier order stays", error, named=each.supplier_order_id)
-    return done
-
-
-def _stays(told: str, error: Exception, *, named: str) -> None:
-    """Tells of one that can't be helped now, and the others go on: a broken one must not end the process."""
-    if isinstance(error, DomainError):
-        _log.warning(told, id=named, reason=error.reason)
-    else:
-        _log.error(told, id=named, exc_info=error)

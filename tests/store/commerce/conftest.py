@@ -302,7 +302,7 @@ class Brand:
         return await desk.audit(audit_pb2.AuditRequest(), self.office())
 
     async def sweep(self) -> sweeping.Swept:
-        return await sweeping.sweep(self.shop, self.databases.system)
+        return await sweeping.Sweeper(shop=self.shop, system=self.databases.system).round()
 
     async def resume(self) -> None:
         """The worker, as if every step had been left alone long enough."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.commerce.usecases.sweeping import Sweeper
 from services.runtime.call import ActorKind
 from services.runtime.database import Connection, raw
 from services.runtime.errors import AlreadyExists, Invalid, Missing, Refused, Unavailable
@@ -416,29 +417,50 @@ async def test_a_backend_sells_in_any_store(brand: Brand) -> None:
     assert (quote.due_minor, quote.quoted_points, quote.member_id) == (1000, 10, brand.member_id)
 
 
+async def hold_is(brand: Brand, order_id: str, state: str) -> None:
+    """Says of an order's stock hold what is not so, or is again: such an order can't be given up."""
+
+    async def work(connection: Connection) -> None:
+        await raw(connection).execute(
+            "UPDATE stock_holds SET state = $3, resolved_at = CASE WHEN $3 <> 'held' THEN now() END"
+            " WHERE tenant_id = $1::uuid AND order_id = $2::uuid",
+            brand.tenant_id,
+            order_id,
+            state,
+        )
+
+    await brand.databases.app.run(brand.tenant_id, work)
+
+
+async def test_as_many_broken_orders_as_a_round_takes_hide_no_others(brand: Brand) -> None:
+    brand.clock.at = brand.clock.now() - timedelta(hours=1)
+    broken, sound = [await placed(brand), await placed(brand)], await placed(brand)
+    for each in broken:
+        await hold_is(brand, each.order_id, "voided")
+    brand.clock.advance(timedelta(hours=1))
+    sweeper = Sweeper(shop=brand.shop, system=brand.databases.system, max_due=2)
+    for _ in range(3):
+        await sweeper.round()
+    assert (await brand.order(sound.order_id)).state == order_pb2.ORDER_STATE_CANCELLED
+    # and they have their turn again
+    for each in broken:
+        await hold_is(brand, each.order_id, "held")
+    for _ in range(3):
+        await sweeper.round()
+    assert {(await brand.order(each.order_id)).state for each in broken} == {order_pb2.ORDER_STATE_CANCELLED}
+    await brand.audited()
+
+
 async def test_a_broken_order_keeps_no_other_waiting(brand: Brand) -> None:
     """It is a bug or a damaged row, told with its stack; the sweeper, and whatever shares its process, goes on."""
     brand.clock.at = brand.clock.now() - timedelta(hours=1)
     broken, sound = await placed(brand), await placed(brand)
-
-    async def hold_is(state: str) -> None:
-        async def work(connection: Connection) -> None:
-            await raw(connection).execute(
-                "UPDATE stock_holds SET state = $3, resolved_at = CASE WHEN $3 <> 'held' THEN now() END"
-                " WHERE tenant_id = $1::uuid AND order_id = $2::uuid",
-                brand.tenant_id,
-                broken.order_id,
-                state,
-            )
-
-        await brand.databases.app.run(brand.tenant_id, work)
-
-    await hold_is("voided")
+    await hold_is(brand, broken.order_id, "voided")
     brand.clock.advance(timedelta(hours=1))
     await brand.sweep()
     assert (await brand.order(sound.order_id)).state == order_pb2.ORDER_STATE_CANCELLED
     assert (await brand.order(broken.order_id)).state == order_pb2.ORDER_STATE_PENDING_PAYMENT
-    await hold_is("held")
+    await hold_is(brand, broken.order_id, "held")
     await brand.sweep()
     assert (await brand.order(broken.order_id)).state == order_pb2.ORDER_STATE_CANCELLED
     await brand.audited()

@@ -53,9 +53,9 @@ STATEMENTS = {
 }
 
 OF_SWEEPERS = {
-    "suppliers_overdue",
-    "suppliers_presumed",
-    "suppliers_unshipped",
+    "sweeps_unanswered",
+    "sweeps_presumed",
+    "sweeps_unshipped",
     "sweeps_expired",
     "sweeps_close",
     "steps_due",
