@@ -29,7 +29,7 @@ class StepState(IntEnum):
     VOID_DUE = 4
     CAPTURED = 5
     VOIDED = 6
-    REFUSED = 7
+    # 7 was never written
     LOST = 8
 
 
@@ -37,7 +37,6 @@ class StepEvent(StrEnum):
     """What moves a step. The payment is the pivot: before it everything compensates, after it everything goes on."""
 
     HOLD_MADE = "hold made"
-    HOLD_REFUSED = "hold refused"
     PAID = "paid"
     GIVEN_UP = "given up"
     CAPTURE_DONE = "capture done"
@@ -45,20 +44,17 @@ class StepEvent(StrEnum):
     VOID_DONE = "void done"
 
 
-RESOLVED: Final = frozenset({StepState.CAPTURED, StepState.VOIDED, StepState.REFUSED, StepState.LOST})
+RESOLVED: Final = frozenset({StepState.CAPTURED, StepState.VOIDED, StepState.LOST})
 
 TRANSITIONS: Mapping[tuple[StepState, StepEvent], StepState] = {
     (StepState.ASKED, StepEvent.HOLD_MADE): StepState.HELD,
-    (StepState.ASKED, StepEvent.HOLD_REFUSED): StepState.REFUSED,
-    # the outcome is unknown: a void that comes first leaves a tombstone, so that the late hold is refused
+    # refused or unknown: a void that comes first leaves a tombstone, so that the late hold is refused
     (StepState.ASKED, StepEvent.GIVEN_UP): StepState.VOID_DUE,
     (StepState.HELD, StepEvent.PAID): StepState.CAPTURE_DUE,
     (StepState.HELD, StepEvent.GIVEN_UP): StepState.VOID_DUE,
     (StepState.CAPTURE_DUE, StepEvent.CAPTURE_DONE): StepState.CAPTURED,
     (StepState.CAPTURE_DUE, StepEvent.CAPTURE_IMPOSSIBLE): StepState.LOST,
     (StepState.VOID_DUE, StepEvent.VOID_DONE): StepState.VOIDED,
-    # a refused hold has nothing to void
-    (StepState.REFUSED, StepEvent.GIVEN_UP): StepState.REFUSED,
 }
 
 

@@ -70,7 +70,7 @@ def test_every_step_can_be_resolved() -> None:
         for _ in StepState:
             reached |= {after for (before, _), after in saga.TRANSITIONS.items() if before in reached}
         assert reached & RESOLVED
-    assert {state for state, _ in saga.TRANSITIONS} & RESOLVED == {StepState.REFUSED}
+    assert not {state for state, _ in saga.TRANSITIONS} & RESOLVED
 
 
 def test_a_worker_tries_for_ever_but_not_all_the_time() -> None:
