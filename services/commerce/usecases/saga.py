@@ -5,6 +5,7 @@ long as it takes.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -33,7 +34,11 @@ from services.runtime.errors import AlreadyExists, DomainError, Missing, Refused
 from services.runtime.ids import OrderId, new_id
 
 INLINE_TIMEOUT_S: Final = 3.0
-WORKER_TIMEOUT_S: Final = 10.0
+WORKER_TIMEOUT_S: Final = 8.0
+ROUND_S: Final = 4.0
+"""No order is begun later in a round. With a last one's time-out it ends while the worker's lease still lives."""
+MAX_AT_ONCE: Final = 4
+"""Orders side by side: a peer that hangs keeps those waiting that need only the other."""
 LEFT_ALONE_S: Final = 5.0
 """A call that is on its way captures by itself; the worker looks at what is older."""
 MAX_DUE: Final = 200
@@ -144,26 +149,59 @@ async def resolve(shop: Shop, call: Call, due: Sequence[Step]) -> None:
     await shop.database.run(call.tenant_id, write)
 
 
-async def resume(shop: Shop, system: Database) -> int:
-    """Tries every step that is due over all tenants; how many there were. What the worker does, again and again."""
+async def resume(shop: Shop, system: Database, *, round_s: float = ROUND_S) -> int:
+    """Tries what is due over all tenants, a few orders side by side; how many orders it tried.
+
+    What the worker does, again and again: what a round has no time for is the first of the next, since what was tried
+    and failed waits for its own time.
+    """
 
     async def find(connection: Connection) -> tuple[steps.DueStep, ...]:
         return await steps.due(connection, after_s=LEFT_ALONE_S, limit=MAX_DUE)
 
-    found = await system.read(EVERY_TENANT, find)
     by_order: dict[tuple[str, OrderId], list[Step]] = {}
-    for each in found:
+    for each in await system.read(EVERY_TENANT, find):
         by_order.setdefault((each.tenant_id, each.step.order_id), []).append(each.step)
-    for (tenant_id, order_id), due in by_order.items():
-        try:
-            call = await shop.own_call(tenant_id, timeout_s=WORKER_TIMEOUT_S)
-            await resolve(shop, call, due)
-        except DomainError as error:
-            # one order that cannot be helped now must not keep the others waiting
-            _log.warning("a step stays due", order_id=order_id, reason=error.reason)
-        except Exception as error:  # noqa: BLE001 - nor must a broken one, or end the process
-            _log.error("a step stays due", order_id=order_id, exc_info=error)
-    return len(found)
+    waiting, until = iter(by_order.items()), time.monotonic() + round_s
+    tried = 0
+
+    async def work() -> None:
+        nonlocal tried
+        while time.monotonic() < until and (following := next(waiting, None)) is not None:
+            tried += 1
+            (tenant_id, _), due = following
+            await _resume(shop, tenant_id, due)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(MAX_AT_ONCE):
+            group.create_task(work())
+    return tried
+
+
+async def _resume(shop: Shop, tenant_id: str, due: Sequence[Step]) -> None:
+    try:
+        call = await shop.own_call(tenant_id, timeout_s=WORKER_TIMEOUT_S)
+        await resolve(shop, call, due)
+    except DomainError as error:
+        # one order that cannot be helped now must not keep the others waiting
+        _log.warning("a step stays due", order_id=due[0].order_id, reason=error.reason)
+        await _put_off(shop, tenant_id, due, why=error.message)
+    except Exception as error:  # noqa: BLE001 - nor must a broken one, or end the process
+        _log.error("a step stays due", order_id=due[0].order_id, exc_info=error)
+        await _put_off(shop, tenant_id, due, why=repr(error))
+
+
+async def _put_off(shop: Shop, tenant_id: str, due: Sequence[Step], *, why: str) -> None:
+    """What stays waits for its own time: else as many as a round takes would hide all others. Never a DomainError."""
+
+    async def write(connection: Connection) -> None:
+        for step in due:
+            await steps.failed(connection, tenant_id, step, error=why)
+
+    try:
+        await shop.database.run(tenant_id, write)
+    except DomainError as error:
+        _log.warning("a step is not put off", order_id=due[0].order_id, reason=error.reason)
 
 
 _DUE: Final = frozenset({StepState.CAPTURE_DUE, StepState.VOID_DUE})

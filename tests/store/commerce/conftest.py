@@ -304,7 +304,7 @@ class Brand:
     async def sweep(self) -> sweeping.Swept:
         return await sweeping.Sweeper(shop=self.shop, system=self.databases.system).round()
 
-    async def resume(self) -> None:
+    async def resume(self, *, round_s: float = saga.ROUND_S) -> None:
         """The worker, as if every step had been left alone long enough."""
 
         async def age(connection: Connection) -> None:
@@ -313,7 +313,7 @@ class Brand:
             )
 
         await self.databases.app.run(self.tenant_id, age)
-        await saga.resume(self.shop, self.databases.system)
+        await saga.resume(self.shop, self.databases.system, round_s=round_s)
 
     async def move_clock(self, at: datetime) -> None:
         """Moves the brand's test clock, as identity's event would."""

@@ -19,21 +19,36 @@ from services.runtime.ids import MemberId, StoreId
 
 @dataclass(slots=True)
 class Link:
-    """What breaks on the next calls: `lose` before the peer heard it, `forget` after it did it.
+    """What breaks on the next calls: `lose` before the peer heard it, `forget` after it did it; `bugs` are ours.
 
-    `meanwhile` is what others do while a hold is under way, once.
+    `meanwhile` is what others do while a hold is under way, once. A call that asks of a hold takes `hang_s`, and
+    `most_at_once` of them were under way.
     """
 
     lose: list[str] = field(default_factory=list)
     forget: list[str] = field(default_factory=list)
+    bugs: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     meanwhile: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+    hang_s: float = 0.0
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def under_way(self) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(self.hang_s)
+        finally:
+            self.at_once -= 1
 
     def before(self, call: str) -> None:
         self.calls.append(call)
         if call in self.lose:
             self.lose.remove(call)
             raise Unavailable("the peer does not answer")
+        if call in self.bugs:
+            raise ValueError(call)
 
     def after(self, call: str) -> None:
         if call in self.forget:
@@ -53,7 +68,7 @@ class Holds:
 
     async def ask(self, step: Step, event: HoldEvent) -> bool:
         """Whether it was done now, and not at an earlier call."""
-        await asyncio.sleep(0)
+        await self.link.under_way()
         if event is HoldEvent.HOLD and self.link.meanwhile:
             await self.link.meanwhile.pop()()
         name = f"{self.kind}.{event.value}"

@@ -2,16 +2,19 @@
 
 import asyncio
 import random
+import time
 from dataclasses import replace
 
 import pytest
 
+from services.commerce.domain.saga import StepState
 from services.commerce.usecases import saga
 from services.commerce.usecases.placing import saga_of
 from services.runtime.call import ActorKind
 from services.runtime.errors import AlreadyExists, Invalid, Missing, NotAllowed, Refused, Unavailable
 from services.runtime.holds import HoldState
 from services.runtime.ids import MemberId, OrderId, new_id
+from services.runtime.leases import DEFAULT_TTL_S
 from siyu.commerce.v1 import order_pb2
 from tests.store.commerce.conftest import CARD, NOON, Brand, TickingClock, card, cash, line
 
@@ -325,6 +328,42 @@ async def test_a_refused_hold_undoes_the_other_and_gives_the_goods_back(brand: B
     # the number is free again
     brand.peers.points.balances[brand.member_id] = 100
     assert (await brand.sell(sale)).order.state == PAID
+    await brand.audited()
+
+
+async def test_a_step_that_breaks_waits_for_its_own_time(brand: Brand) -> None:
+    brand.peers.points.balances[brand.member_id] = 500
+    link = brand.peers.link
+    link.lose.append("points.capture")
+    sold = await brand.sell(brand.sale(brand.basket(line("1", "GIFT", 1, 500), burn=100)))
+    link.bugs.append("points.capture")
+    await brand.resume()
+    (step,) = (await saga_of(brand.shop, brand.call(), OrderId(sold.order.order_id)))[1]
+    assert (step.state, step.attempts) == (StepState.CAPTURE_DUE, 2)
+    link.bugs.clear()
+    await brand.resume()
+    await brand.audited()
+
+
+async def test_a_round_of_the_worker_is_bounded_while_a_peer_hangs(brand: Brand) -> None:
+    """Its lease is taken anew before a round, and not within: another worker would go through the same orders."""
+    assert saga.ROUND_S + saga.WORKER_TIMEOUT_S < DEFAULT_TTL_S
+    brand.peers.points.balances[brand.member_id] = 10_000
+    link = brand.peers.link
+    for _ in range(10):
+        link.lose.append("points.capture")
+        await brand.sell(brand.sale(brand.basket(line("1", "GIFT", 1, 500), burn=100)))
+    link.hang_s, link.most_at_once = 0.5, 0
+    began = time.monotonic()
+    await brand.resume(round_s=0.25)
+    assert time.monotonic() - began < 2.0
+    assert 1 < link.most_at_once <= saga.MAX_AT_ONCE
+    # what other brands have due is among what was begun
+    captured = list(brand.peers.points.holds.states.values()).count(HoldState.CAPTURED)
+    assert captured <= saga.MAX_AT_ONCE
+    link.hang_s = 0.0
+    await brand.resume()
+    assert set(brand.peers.points.holds.states.values()) == {HoldState.CAPTURED}
     await brand.audited()
 
 
