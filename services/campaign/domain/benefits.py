@@ -24,6 +24,8 @@ from services.runtime.holds import (
 from services.runtime.ids import CouponId, HoldId, PromotionId
 
 DEFAULT_TIME_TO_LIVE: Final = timedelta(minutes=15)
+MAX_CLAIMED_MINOR: Final = 9 * 10**18
+"""Where a promotion's counters end, whatever its budget: nobody can be given so much, and a counter holds no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +100,15 @@ Operation = ToHold | ToCapture | ToVoid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A promotion's budget: what it may give in all (0: anything), and what is taken of it."""
+    """A promotion's budget: what it may give in all (0: anything), and what is taken of it.
+
+    `claimed_minor` is what was ever held and not given back before its capture: it falls by no refund.
+    """
 
     promotion_id: PromotionId
     budget_minor: int
     taken_minor: int
+    claimed_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +274,10 @@ class Book:
             held_minor=change.held_minor + held_minor, captured_minor=change.captured_minor + captured_minor
         )
         budget = self.budgets[promotion_id]
-        self.budgets[promotion_id] = replace(budget, taken_minor=budget.taken_minor + held_minor + captured_minor)
+        added_minor = held_minor + captured_minor
+        self.budgets[promotion_id] = replace(
+            budget, taken_minor=budget.taken_minor + added_minor, claimed_minor=budget.claimed_minor + added_minor
+        )
 
 
 def check_uses(hold: ToHold) -> None:
@@ -286,6 +295,8 @@ def check_budget(budget: Budget, amount_minor: int) -> None:
     left = budget.budget_minor - budget.taken_minor
     if budget.budget_minor and amount_minor > left:
         raise BudgetSpent(budget.promotion_id, left_minor=max(left, 0))
+    if budget.claimed_minor + amount_minor > MAX_CLAIMED_MINOR:
+        raise BudgetSpent(budget.promotion_id, left_minor=max(MAX_CLAIMED_MINOR - budget.claimed_minor, 0))
 
 
 def touched(operations: Iterable[Operation], holds: Iterable[BenefitsHold]) -> tuple[set[str], set[str]]:

@@ -72,8 +72,11 @@ _LOCK_COUPONS = """
     ORDER BY c.coupon_id
     FOR NO KEY UPDATE
 """
+# counters end at 9e18 each (`store/usage.py`): sums are taken of numerics, and end there as well
 _LOCK_BUDGETS = """
-    SELECT promotion_id, budget_minor, held_minor + captured_minor + uncovered_minor - refunded_minor AS taken_minor
+    SELECT promotion_id, budget_minor,
+           least(held_minor::numeric + captured_minor + uncovered_minor - refunded_minor, 9e18)::bigint AS taken_minor,
+           least(held_minor::numeric + captured_minor, 9e18)::bigint AS claimed_minor
     FROM promotions
     WHERE tenant_id = $1::uuid AND promotion_id = ANY ($2::text[])
     ORDER BY promotion_id
@@ -190,6 +193,7 @@ async def lock_budgets(connection: Connection, tenant_id: str, promotion_ids: Co
             promotion_id=PromotionId(row["promotion_id"]),
             budget_minor=row["budget_minor"],
             taken_minor=row["taken_minor"],
+            claimed_minor=row["claimed_minor"],
         )
         for row in rows
     }

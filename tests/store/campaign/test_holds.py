@@ -100,6 +100,27 @@ async def test_a_void_before_its_hold_refuses_the_late_hold(brand: Brand) -> Non
     assert await reason_of(brand.capture("never")) == "HOLD_NOT_FOUND"
 
 
+@pytest.mark.parametrize(
+    ("budget_minor", "counters", "reason"),
+    [
+        pytest.param(1000, "uncovered_minor = 9e18, captured_minor = 9e18", "BUDGET_SPENT", id="a budget long spent"),
+        pytest.param(0, "captured_minor = 9e18", "BUDGET_SPENT", id="no budget, and a counter at its end"),
+        pytest.param(0, "uncovered_minor = 9e18, captured_minor = 8e18", "", id="no budget, and room to count"),
+        pytest.param(1000, "captured_minor = 8e18, refunded_minor = 9e18", "", id="all of it refunded"),
+    ],
+)
+async def test_counters_at_their_end_refuse_and_do_not_break(
+    brand: Brand, budget_minor: int, counters: str, reason: str
+) -> None:
+    await brand.promotion("p", "ORDER_PERCENT", percent="5", budget_minor=budget_minor)
+    await brand.execute(f"UPDATE promotions SET {counters} WHERE tenant_id = $1::uuid", brand.tenant_id)
+    assert await reason_of(brand.hold(hold_id="h", budgets=[("p", 10)])) == reason
+    spent = budget_minor > 0 and bool(reason)
+    assert (await brand.quote(line("s", 1000))).net_minor == (1000 if spent else 950)
+    if not reason:
+        await brand.capture("h")
+
+
 async def test_a_hold_issued_before_tombstones_are_dropped_is_refused_by_its_age(brand: Brand) -> None:
     await brand.promotion("p", "ORDER_PERCENT", percent="5", budget_minor=1000)
     old = stamp(NOW - timedelta(days=7))
