@@ -222,15 +222,23 @@ class Batcher(Generic[L, I, V]):
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the item that causes it
             await self._halve(lane, tenant_id, batch, halving, error)
         else:
-            assert len(verdicts) == len(batch), f"{len(verdicts)} verdicts for {len(batch)} items"
             halving.goes_on()
-            for waiting, verdict in zip(batch, verdicts, strict=True):
-                if waiting.verdict.done():
-                    continue
-                if isinstance(verdict, DomainError):
-                    waiting.verdict.set_exception(verdict)
-                else:
-                    waiting.verdict.set_result(verdict)
+            self._tell(batch, verdicts)
+
+    def _tell(self, batch: Sequence[_Waiting[I, V]], verdicts: Sequence[V | DomainError]) -> None:
+        if len(verdicts) != len(batch):
+            # nobody knows whose they are; raised here, this bug would end the lane, and all would wait for ever
+            bug = AssertionError(f"{len(verdicts)} verdicts for {len(batch)} items")
+            _log.error("a batch came back with another number of verdicts", batcher=self._name, error=str(bug))
+            _refuse(batch, bug)
+            return
+        for waiting, verdict in zip(batch, verdicts, strict=True):
+            if waiting.verdict.done():
+                continue
+            if isinstance(verdict, DomainError):
+                waiting.verdict.set_exception(verdict)
+            else:
+                waiting.verdict.set_result(verdict)
 
     async def _attempt(
         self, lane: L, tenant_id: str, batch: list[_Waiting[I, V]], halving: _Halving

@@ -124,6 +124,21 @@ async def test_a_batch_that_fails_slowly_whatever_is_taken_out_is_not_halved_for
     await batcher.close()
 
 
+async def test_a_batch_with_too_few_verdicts_fails_and_the_lane_lives_on() -> None:
+    ledger = Ledger()
+
+    async def forgetful(lane: str, tenant_id: str, items: Sequence[int]) -> list[int | DomainError]:
+        verdicts = await ledger.run(lane, tenant_id, items)
+        return verdicts[1:] if len(ledger.batches) == 1 else verdicts
+
+    batcher = Batcher(["lane"], forgetful)
+    async with asyncio.timeout(1):
+        refusals = await outcomes(batcher, [1, 2, 3])
+        assert [type(refusal) for refusal in refusals] == [AssertionError] * 3
+        assert await batcher.submit("t", 4) == 8
+    await batcher.close()
+
+
 async def test_a_refusal_is_a_verdict_and_no_failure() -> None:
     ledger = Ledger()
     batcher = Batcher(["lane"], ledger.run)
