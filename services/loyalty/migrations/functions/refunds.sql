@@ -123,7 +123,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Balances as they are by business time. Accounts that are due are settled first, so nothing expired is told.
+-- Balances as they are by business time. Accounts that are due are settled first, so nothing expired is told; the others
+-- are neither locked nor made, since a read of many must not wait for whoever grants to one of them.
 CREATE OR REPLACE FUNCTION balances(
     p_tenant uuid, p_now timestamptz, p_members uuid[], p_currencies text[],
     OUT available bigint[], OUT pending bigint[], OUT held bigint[], OUT debt bigint[], OUT next_expiry timestamptz[],
@@ -131,12 +132,16 @@ CREATE OR REPLACE FUNCTION balances(
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
-    v_members uuid[] := p_members;
-    v_due boolean;
+    v_members uuid[];
+    v_look boolean;
+    v_due_members uuid[];
+    v_due_currencies text[];
 BEGIN
     PERFORM set_config('siyu.tenant', p_tenant::text, true);
-    SELECT bool_or(a.due_at <= p_now OR a.merged_into IS NOT NULL OR l.alias_id IS NOT NULL) INTO v_due
-    FROM unnest(p_members, p_currencies) AS x(m, c)
+    -- whose points they are, and whether one of them may be due
+    SELECT array_agg(coalesce(l.member_id, x.m) ORDER BY x.ord), bool_or(a.due_at <= p_now OR l.member_id IS NOT NULL)
+    INTO v_members, v_look
+    FROM unnest(p_members, p_currencies) WITH ORDINALITY AS x(m, c, ord)
     LEFT JOIN LATERAL (
         SELECT member_id, due_at, merged_into FROM accounts
         WHERE tenant_id = p_tenant AND member_id = x.m AND point_currency = x.c
@@ -144,10 +149,24 @@ BEGIN
     ) a ON true
     -- a merged member may have no account in a currency that is younger
     LEFT JOIN LATERAL (
-        SELECT alias_id FROM aliases WHERE a.member_id IS NULL AND tenant_id = p_tenant AND alias_id = x.m LIMIT 1
+        SELECT member_id FROM aliases
+        WHERE (a.member_id IS NULL OR a.merged_into IS NOT NULL) AND tenant_id = p_tenant AND alias_id = x.m
+        LIMIT 1
     ) l ON true;
-    IF v_due THEN
-        v_members := (enter(p_tenant, p_now, p_currencies, p_members)).members;
+    IF v_look THEN
+        SELECT array_agg(x.m), array_agg(x.c) INTO v_due_members, v_due_currencies
+        FROM unnest(v_members, p_currencies) AS x(m, c)
+        CROSS JOIN LATERAL (
+            SELECT due_at FROM accounts
+            WHERE tenant_id = p_tenant AND member_id = x.m AND point_currency = x.c
+            LIMIT 1
+        ) a
+        WHERE a.due_at <= p_now;
+    END IF;
+    IF v_due_members IS NOT NULL THEN
+        PERFORM enter(p_tenant, p_now, v_due_currencies, v_due_members);
+        -- a merge may have been waited for
+        v_members := survivors_of(p_tenant, v_members);
     END IF;
     SELECT array_agg(coalesce(a.available_points, 0) ORDER BY x.ord),
            array_agg(coalesce(a.pending_points, 0) ORDER BY x.ord),
