@@ -100,15 +100,18 @@ class Channels:
         """Calls a peer in the call's tenant, by the call's deadline less a margin, or sooner by `timeout_s`.
 
         Raises what the peer raised; TimedOut if nothing is left of the deadline."""
-        left_s = call.remaining_s() - MARGIN_S
-        timeout_s = left_s if timeout_s is None else min(timeout_s, left_s)
-        if timeout_s < MIN_TIMEOUT_S:
-            raise TimedOut("no time is left for a call to another service; repeat with the same request id")
+        until = call.deadline_at - MARGIN_S
+        if timeout_s is not None:
+            until = min(until, time.monotonic() + timeout_s)
         token = await self.token(call.tenant_id)
+        # a token that had to be asked for took its part
+        left_s = until - time.monotonic()
+        if left_s < MIN_TIMEOUT_S:
+            raise TimedOut("no time is left for a call to another service; repeat with the same request id")
         with telemetry.calling(getattr(method, "_method", b"").decode() or "call") as traceparent:
             metadata = (("authorization", f"Bearer {token}"), ("traceparent", traceparent or call.trace))
             try:
-                return await method(request, timeout=timeout_s, metadata=metadata)
+                return await method(request, timeout=left_s, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 raise status.from_rpc(error) from None
 
@@ -121,7 +124,7 @@ class Channels:
         if asking is None:
             asking = asyncio.create_task(self._ask(tenant_id))
             self._asking[tenant_id] = asking
-            asking.add_done_callback(lambda _done: self._asking.pop(tenant_id, None))
+            asking.add_done_callback(lambda done: self._asked(tenant_id, done))
         return (await asyncio.shield(asking)).value
 
     async def keys(self) -> JsonWebKeys:
@@ -137,6 +140,11 @@ class Channels:
         """Closes every channel."""
         await asyncio.gather(*(channel.close() for channel in self._open.values()))
         self._open.clear()
+
+    def _asked(self, tenant_id: str, done: asyncio.Task[_Token]) -> None:
+        self._asking.pop(tenant_id, None)
+        if not done.cancelled():
+            done.exception()  # told to those who wait; nobody may be left to wait
 
     async def _ask(self, tenant_id: str) -> _Token:
         stub = self.stub("identity", client_pb2_grpc.TokenServiceStub)
