@@ -31,14 +31,16 @@ WAIT_FOR_OTHER_RUN_S = 300
 # any number, as long as it is always this one
 _LOCK = int.from_bytes(hashlib.sha256(b"siyu.migrations").digest()[:8], "big", signed=True)
 _VERSION_TABLE = "alembic_version"
-# no such table, schema, right, role, password or database: all of them are there after a migration
-_NOT_THERE = frozenset({"42P01", "3F000", "42501", "28000", "28P01", "3D000"})
+# no such table, schema, right, role or database: all of them are there after a migration
+_NOT_THERE = frozenset({"42P01", "3F000", "42501", "28000", "3D000"})
+# so Postgres calls both another password and, where it asks for one, an absent role
+_NO_LOG_IN = "28P01"
 
 _log = structlog.get_logger(__name__)
 
 
 class NotMigratedError(Exception):
-    """The schema is older than the code; the message says what to run."""
+    """The schema is older than the code, or its roles have another password; the message says what to run."""
 
 
 class PartitionsChangedError(Exception):
@@ -48,8 +50,8 @@ class PartitionsChangedError(Exception):
 async def migrate(settings: Settings, service: str) -> None:
     """Brings the service's schema to its newest revision; several runs at once wait for each other.
 
-    Creates the roles and the schema where they are absent. Nothing to do is fine. Raises Unavailable when the database
-    does not answer, PartitionsChangedError, and whatever a migration raises.
+    Creates the roles and the schema where they are absent, and sets the roles' password. Nothing to do is fine. Raises
+    Unavailable when the database does not answer, PartitionsChangedError, and whatever a migration raises.
     """
     engine = create_async_engine(
         settings.admin_dsn().replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=pool.NullPool
@@ -140,6 +142,11 @@ async def check_migrated(database: Database) -> None:
     except Exception as error:
         if sqlstate_of(error) in _NOT_THERE:
             raise NotMigratedError(_advice(service, "absent", head)) from error
+        if sqlstate_of(error) == _NO_LOG_IN:
+            raise NotMigratedError(
+                f"the database has no role {role_name(service, database.role)!r}, or another password for it than this "
+                f"SIYU_ROLE_PASSWORD: run `siyu migrate {service}` with this one first"
+            ) from error
         raise
     if found is None:
         raise NotMigratedError(_advice(service, "empty", head))

@@ -19,13 +19,14 @@ A sub-select is evaluated once a statement; the bare expression, once for every 
 def roles(service: str, *, password: str = "") -> tuple[str, ...]:
     """Makes the service's three roles where they are absent, and its schema; run by whoever may create roles.
 
-    The owner has no log-in: migrations take it by SET ROLE. An empty password leaves the log-in to pg_hba.conf.
+    The owner has no log-in: migrations take it by SET ROLE. The others get the password, whichever they had; an empty
+    one changes none, and leaves the log-in to pg_hba.conf.
     """
     app, system, owner = _role_names(service)
-    secret = f" PASSWORD '{_literal(password)}'" if password else ""
     return (
-        _role(app, f"LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS{secret}"),
-        _role(system, f"LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS{secret}"),
+        _role(app, "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"),
+        _role(system, "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"),
+        *(_password(name, password) for name in (app, system) if password),
         _role(owner, "NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"),
         # since Postgres 16 a creator that is no superuser may not SET ROLE to what it made until it grants itself so
         f"GRANT {owner} TO CURRENT_USER",
@@ -309,6 +310,21 @@ def _role(name: str, options: str) -> str:
             EXCEPTION WHEN duplicate_object OR unique_violation THEN
                 NULL;
             END;
+        END
+        $do$
+        """
+
+
+def _password(name: str, password: str) -> str:
+    # such a race is lost to the same password: who shares a server's roles shares it
+    return f"""
+        DO $do$
+        BEGIN
+            ALTER ROLE {name} PASSWORD '{_literal(password)}';
+        EXCEPTION WHEN internal_error THEN
+            IF SQLERRM <> 'tuple concurrently updated' THEN
+                RAISE;
+            END IF;
         END
         $do$
         """

@@ -69,6 +69,25 @@ async def test_the_number_of_log_partitions_is_fixed_by_the_first_migration(empt
         await migrate(empty.model_copy(update={"log_partitions": 8}), SERVICE)
 
 
+async def test_a_changed_password_is_told_as_such_and_set_by_the_next_migration(empty: Settings) -> None:
+    await migrate(empty, SERVICE)
+    changed = empty.model_copy(update={"role_password": "it's another"})
+    database = Database.open(changed, service=SERVICE)
+    with pytest.raises(NotMigratedError, match=r"another password .* SIYU_ROLE_PASSWORD: run `siyu migrate identity`"):
+        await check_migrated(database)
+    await database.close()
+    try:
+        await migrate(changed, SERVICE)
+        for role in ("app", "system"):
+            await (await asyncpg.connect(changed.role_dsn(SERVICE, role))).close()
+        await migrate(changed.model_copy(update={"role_password": ""}), SERVICE)
+        await (await asyncpg.connect(changed.role_dsn(SERVICE, "app"))).close()
+    finally:
+        # all tests share the server's roles
+        await migrate(empty, SERVICE)
+    await (await asyncpg.connect(empty.role_dsn(SERVICE, "app"))).close()
+
+
 async def test_every_table_with_a_tenant_is_guarded_in_every_service(settings: Settings) -> None:
     admin = await asyncpg.connect(settings.admin_dsn())
     unguarded = await admin.fetch(
