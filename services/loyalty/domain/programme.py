@@ -166,6 +166,17 @@ def in_force(versions: Iterable[Version], at: datetime) -> Version | None:
     return max(effective, key=lambda version: version.number, default=None)
 
 
+def judging(versions: Sequence[Version], at: datetime, *, now: datetime) -> Version | None:
+    """The version that judges what happened at `at`: the one in force then; the first to begin, for what was before it.
+
+    None for what was before it while it has not begun by `now`: nothing is earned by a programme that is to come."""
+    found = in_force(versions, at)
+    if found is not None:
+        return found
+    first = min(versions, key=lambda version: (version.effective_at, version.number), default=None)
+    return first if first is not None and first.effective_at <= now else None
+
+
 def expires_at(expiry: ExpiryClass, occurred_at: datetime, time_zone: str) -> datetime:
     """When points earned at `occurred_at` expire: the end of a day in the brand's time zone."""
     return _expires_at(expiry, quarter_of(occurred_at), time_zone)

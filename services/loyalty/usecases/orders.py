@@ -36,21 +36,30 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Book:
-    """What a batch needs to know of programmes, read once in its transaction."""
+    """What a batch needs to know of programmes, read once in its transaction.
+
+    `now` is no earlier than any of its facts, though this process may still be to learn that a test clock moved."""
 
     connection: Connection
     call: Call
+    now: datetime
     versions: dict[str, tuple[Version, ...]] = field(default_factory=dict)
     classes: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
 
     async def version(self, point_currency: str, at: datetime) -> Version | None:
-        """The version in force at `at`; what happened before the first is judged by it."""
+        """The version that judges what happened at `at`; None if none has begun."""
+        return programmes.judging(await self._known(point_currency), at, now=self.now)
+
+    async def version_of_burnt(self, point_currency: str, at: datetime) -> Version | None:
+        """The same, but one that is to come judges what a till burnt before: a fact has to be booked as something."""
+        return programmes.judging(await self._known(point_currency), at, now=programmes.NEVER)
+
+    async def _known(self, point_currency: str) -> tuple[Version, ...]:
         if point_currency not in self.versions:
             self.versions[point_currency] = await programme_store.versions(
                 self.connection, self.call.tenant_id, point_currency
             )
-        known = self.versions[point_currency]
-        return programmes.in_force(known, at) or (known[0] if known else None)
+        return self.versions[point_currency]
 
     async def class_no(self, programme: Programme, *, funder: str, expiry: programmes.ExpiryClass) -> int:
         """The number of a class of points."""
@@ -128,7 +137,7 @@ class OrderPosting:
             return
         survivors = await members.survivors(connection, call.tenant_id, [fact.member_id for fact in ours])
         moved = [replace(fact, member_id=survivors.get(fact.member_id, fact.member_id)) for fact in ours]
-        book = _Book(connection, call)
+        book = _Book(connection, call, max(call.now, *(fact.occurred_at for fact in ours)))
         in_waves = [wave for wave in waves(moved) if wave]
         if len(in_waves) > 1:
             # all in one order: a later wave would lock accounts behind those that an earlier one has
@@ -190,7 +199,7 @@ class OrderPosting:
     async def _accrue(
         self, call: Call, book: _Book, ranks: _Ranks, rooms: _Rooms, order: PaidOrder
     ) -> tuple[AccruedOrder, list[orders.Earning]]:
-        """What the order earns by the programme in force when it was sold; without a programme, nothing."""
+        """What the order earns by the programme that judges its sale; without one that has begun, nothing."""
         account = Account(order.member_id, order.point_currency)
         sold_on = local_day(order.occurred_at, call.time_zone)
         version = await book.version(order.point_currency, order.occurred_at)
@@ -237,7 +246,7 @@ class OrderPosting:
         ]
 
     async def _burn(self, book: _Book, order: PaidOrder) -> orders.OfflineBurn:
-        version = await book.version(order.point_currency, order.occurred_at)
+        version = await book.version_of_burnt(order.point_currency, order.occurred_at)
         assert version is not None, "points were burnt in a currency without a programme"
         base = version.programme.expiry_classes[0]
         return orders.OfflineBurn(

@@ -15,7 +15,7 @@ from services.loyalty.domain.programme import (
     check,
     check_moment,
     expires_at,
-    in_force,
+    judging,
     quarter_of,
 )
 from services.loyalty.store import ledger, programmes
@@ -50,7 +50,7 @@ class ProgrammeBook:
     _classes: dict[_ClassKey, int] = field(default_factory=dict)
 
     async def in_force(self, call: Call, point_currency: str, at: datetime) -> Version:
-        """The version in force at `at`. Raises ProgrammeNotFound."""
+        """The version that judges what happened at `at`. Raises ProgrammeNotFound."""
         return _version_of(await self._cached(call, point_currency), call, point_currency, at)
 
     async def require(self, call: Call, point_currency: str) -> None:
@@ -147,10 +147,7 @@ class ProgrammeBook:
 
 
 def _version_of(cached: _Cached, call: Call, point_currency: str, at: datetime) -> Version:
-    if not cached.versions:
-        raise ProgrammeNotFound(point_currency)
-    # what happened before the first version is judged by it
-    version = in_force(cached.versions, at) or in_force(cached.versions[:1], call.now)
+    version = judging(cached.versions, at, now=call.now)
     if version is None:
         raise ProgrammeNotFound(point_currency)
     return version

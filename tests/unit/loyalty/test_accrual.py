@@ -18,8 +18,10 @@ from services.loyalty.domain.programme import (
     Programme,
     Rounding,
     Tier,
+    Version,
     check,
     expires_at,
+    judging,
     matures_at,
 )
 from services.runtime.errors import Invalid
@@ -257,3 +259,22 @@ def test_what_does_not_fit_is_cut_rule_by_rule() -> None:
         ("b", 200, (50, 150)),
     ]
     assert within(found, 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("at_day", "now_day", "number"),
+    [
+        pytest.param(5, 5, None, id="nothing before a programme begins"),
+        pytest.param(5, 12, 2, id="what was before the first to begin, once it has"),
+        pytest.param(12, 30, 2, id="by the version in force then"),
+        pytest.param(25, 30, 2, id="a later number replaces one that was to begin later"),
+        pytest.param(12, 5, 2, id="a clock behind hides no version in force"),
+    ],
+)
+def test_a_version_judges_what_happened(at_day: int, now_day: int, number: int | None) -> None:
+    versions = [
+        Version(number=each, effective_at=NOON.replace(day=day), programme=programme())
+        for each, day in ((1, 20), (2, 10))
+    ]
+    found = judging(versions, NOON.replace(day=at_day), now=NOON.replace(day=now_day))
+    assert (found.number if found else None) == number

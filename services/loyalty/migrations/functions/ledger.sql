@@ -221,7 +221,7 @@ BEGIN
 END $$;
 
 -- How long returned points live whose lot has expired meanwhile, by the programme in force: the rule that names their
--- class, and the end of the last day in the brand's time zone.
+-- class, and the end of the last day in the brand's time zone. Before the first version it is as that one says.
 CREATE OR REPLACE FUNCTION grace(p_tenant uuid, p_currency text, p_at timestamptz, OUT rule text, OUT expires_at timestamptz)
 LANGUAGE sql STABLE AS $$
     SELECT 'days:' || g.days,
@@ -229,7 +229,10 @@ LANGUAGE sql STABLE AS $$
     FROM (
         SELECT coalesce((SELECT grace_days FROM programmes
                          WHERE tenant_id = p_tenant AND point_currency = p_currency AND effective_at <= p_at
-                         ORDER BY programme_version DESC LIMIT 1), 30) AS days,
+                         ORDER BY programme_version DESC LIMIT 1),
+                        (SELECT grace_days FROM programmes
+                         WHERE tenant_id = p_tenant AND point_currency = p_currency
+                         ORDER BY effective_at, programme_version LIMIT 1), 30) AS days,
                coalesce((SELECT time_zone FROM tenants WHERE tenant_id = p_tenant), 'Asia/Shanghai') AS zone
     ) g
 $$;
