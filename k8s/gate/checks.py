@@ -1,31 +1,37 @@
 """What a rollout would break, told before it does: each check is a function from manifests to findings."""
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 from gateway.settings import EdgeSettings
+from k8s.gate import rollout
+from k8s.gate.finding import Finding, Roles
 from k8s.gate.manifests import Manifest, Manifests, name_of
+from k8s.gate.workloads import (
+    all_containers,
+    answers,
+    arguments,
+    arguments_of,
+    containers,
+    declared,
+    listens_at,
+    may_go,
+    number_of,
+    protocol_of,
+    secrets_of,
+    selects,
+    sources,
+    value_of,
+)
 from services.runtime.settings import SERVICES, Settings
 
 DRAIN_GRACE_S = 5
+ASKS = ("grpc", "httpGet", "tcpSocket")
 # read by identity beside services.runtime.settings
 FURTHER_SETTINGS = frozenset({"SIYU_ROOT_SECRET"})
 DATABASE_URL = "DATABASE_URL"
 PREFIXES = ("SIYU_", "DATABASE_", "REDIS_")
-
-Roles = Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that a rollout would break: which check, which object, what is wrong and what to do."""
-
-    check: str
-    subject: str
-    problem: str
 
 
 def findings(manifests: Manifests, roles: Roles) -> tuple[Finding, ...]:
@@ -40,14 +46,12 @@ def findings(manifests: Manifests, roles: Roles) -> tuple[Finding, ...]:
         settings,
         secrets,
         logins,
+        rollout.selectors,
+        rollout.addresses,
+        rollout.scaling,
+        rollout.told,
     )
     return tuple(found for check in checks for found in check(manifests, roles))
-
-
-def arguments_of(service: str, role: str) -> list[str]:
-    """The image's arguments that start a role, e.g. [run, loyalty, worker, --queue, accrual]."""
-    kind, _, queue = role.partition(":")
-    return ["run", service, kind, "--queue", queue] if queue else ["run", service, kind]
 
 
 def missing_roles(manifests: Manifests, roles: Roles) -> Iterator[Finding]:
@@ -65,62 +69,63 @@ def ports(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
     """A role listens where its Service and its callers look for it."""
     for deployment in manifests.of("Deployment"):
         for container in containers(deployment):
-            listen = value_of(container, "SIYU_LISTEN")
-            declared = {port.get("containerPort") for port in container.get("ports", [])}
-            if listen and int(listen.rpartition(":")[2]) not in declared:
-                yield Finding(
-                    check="ports",
-                    subject=name_of(deployment),
-                    problem=f"SIYU_LISTEN is {listen}, but that port is not declared",
-                )
+            port = listens_at(container)
+            if port is not None and port not in declared(container):
+                problem = f"SIYU_LISTEN is {value_of(container, 'SIYU_LISTEN')}, but that port is not declared"
+                yield Finding(check="ports", subject=name_of(deployment), problem=problem)
     for service in manifests.of("Service"):
-        behind = [each for each in manifests.of("Deployment") if _selects(service, each)]
+        behind = [each for each in manifests.of("Deployment") if selects(service, each)]
         if not behind and service["spec"].get("selector"):
             yield Finding(check="ports", subject=name_of(service), problem="its selector matches no Deployment")
-        for port in service["spec"].get("ports", []):
-            target = port.get("targetPort", port.get("port"))
-            if behind and not any(_has_port(each, target) for each in behind):
-                yield Finding(check="ports", subject=name_of(service), problem=f"no container has the port {target}")
+        for entry in service["spec"].get("ports", []):
+            target = entry.get("targetPort", entry.get("port"))
+            for each in behind:
+                if not answers(each, target):
+                    problem = f"it sends calls to {name_of(each)}, which does not listen at {target}"
+                    yield Finding(check="ports", subject=name_of(service), problem=problem)
     configuration = manifests.named("ConfigMap", "siyu-settings") or {}
     for key, address in configuration.get("data", {}).items():
         if not key.endswith("_ADDRESS"):
             continue
         host, _, port = address.rpartition(":")
         found = manifests.named("Service", host)
-        if found is None or int(port) not in {each.get("port") for each in found["spec"].get("ports", [])}:
+        if found is None or port not in {str(each.get("port")) for each in found["spec"].get("ports", [])}:
             yield Finding(check="ports", subject=key, problem=f"no Service answers at {address}")
 
 
 def probes(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
-    """Every container has readiness and liveness on a port that it has; liveness asks no dependency."""
+    """Every container has readiness and liveness, and is asked where it listens; liveness asks no dependency."""
     for deployment in manifests.of("Deployment"):
         for container in containers(deployment):
-            known = {port.get("containerPort") for port in container.get("ports", [])}
-            known |= {port.get("name") for port in container.get("ports", [])}
-            for name in ("readinessProbe", "livenessProbe"):
+            for name in ("startupProbe", "readinessProbe", "livenessProbe"):
                 probe = container.get(name)
-                if not probe:
-                    yield Finding(check="probes", subject=name_of(deployment), problem=f"{name} is missing")
-                    continue
-                asked = next(
-                    (probe[kind].get("port") for kind in ("grpc", "httpGet", "tcpSocket") if kind in probe), None
-                )
-                if asked not in known:
-                    yield Finding(
-                        check="probes",
-                        subject=name_of(deployment),
-                        problem=f"{name} asks port {asked}, which is not declared",
+                problems = _wrong_probe(container, name, probe) if probe else [f"{name} is missing"]
+                # without a probe of its start a container is simply asked the others at once
+                if probe or name != "startupProbe":
+                    yield from (
+                        Finding(check="probes", subject=name_of(deployment), problem=problem) for problem in problems
                     )
-                if name == "livenessProbe" and "tcpSocket" not in probe:
-                    problem = "liveness must ask the process alone (tcpSocket), or a dependency that is away kills it"
-                    yield Finding(check="probes", subject=name_of(deployment), problem=problem)
+
+
+def _wrong_probe(container: Manifest, name: str, probe: Manifest) -> Iterator[str]:
+    kind = next((each for each in ASKS if each in probe), "exec")
+    asked = number_of(container, probe.get(kind, {}).get("port"))
+    port = listens_at(container)
+    if asked not in declared(container):
+        yield f"{name} asks port {asked}, which is not declared"
+    elif port is not None and asked != port:
+        yield f"{name} asks port {asked}, and the role listens at {port}: no new pod would get ready"
+    if name == "livenessProbe" and kind != "tcpSocket":
+        yield "liveness must ask the process alone (tcpSocket), or a dependency that is away kills it"
+    elif port is not None and kind not in {"tcpSocket", protocol_of(container)}:
+        yield f"{name} asks by {kind}, and the role answers {protocol_of(container)}: no new pod would get ready"
 
 
 def headroom(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
     """A node can be drained and a pod replaced without the role going away."""
     for deployment in manifests.of("Deployment"):
         name = name_of(deployment)
-        budget = next((each for each in manifests.of("PodDisruptionBudget") if _selects(each, deployment)), None)
+        budget = next((each for each in manifests.of("PodDisruptionBudget") if selects(each, deployment)), None)
         scaler = next(
             (
                 each
@@ -138,7 +143,7 @@ def headroom(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
             )
         if budget is None:
             yield Finding(check="headroom", subject=name, problem="no PodDisruptionBudget protects it")
-        elif str(budget["spec"].get("maxUnavailable", "")) == "0" or budget["spec"].get("minAvailable", 0) == least:
+        elif may_go(budget, least) < 1:
             yield Finding(
                 check="headroom",
                 subject=name,
@@ -171,7 +176,7 @@ def drains(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
 def migrations(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
     """Each schema's migration belongs to the same build and, in a cluster, has run."""
     for service in SERVICES:
-        jobs = [each for each in manifests.of("Job") if ["migrate", service] in _arguments(each)]
+        jobs = [each for each in manifests.of("Job") if ["migrate", service] in arguments(each)]
         if not jobs:
             yield Finding(check="migrations", subject=service, problem="no Job migrates its schema")
             continue
@@ -209,7 +214,7 @@ def secrets(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
     if not manifests.is_live:
         return
     workloads = (*manifests.of("Deployment"), *manifests.of("Job"))
-    wanted = {told for each in workloads for container in all_containers(each) for told in _secrets_of(container)}
+    wanted = {told for each in workloads for container in all_containers(each) for told in secrets_of(container)}
     for name, key in sorted(wanted):
         secret = manifests.named("Secret", name)
         if secret is None or key not in (secret.get("data") or {}):
@@ -218,11 +223,11 @@ def secrets(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
 
 def logins(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
     """Migrations alone know the database's admin: a role logs in as its own, and what it can't read can't leak."""
-    jobs = [each for each in manifests.of("Job") if any(args[:1] == ["migrate"] for args in _arguments(each))]
+    jobs = [each for each in manifests.of("Job") if any(args[:1] == ["migrate"] for args in arguments(each))]
     admins = {source for each in jobs for container in containers(each) for source in _database_of(container)}
     for deployment in manifests.of("Deployment"):
         for container in all_containers(deployment):
-            if admins & _secrets_of(container):
+            if admins & secrets_of(container):
                 problem = "it is given the URL that migrations log in with: a role needs one that names no user"
                 yield Finding(check="logins", subject=name_of(deployment), problem=problem)
             if _names_user(value_of(container, DATABASE_URL)):
@@ -244,36 +249,9 @@ def logins(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
             yield Finding(check="logins", subject=name, problem=problem)
 
 
-def containers(workload: Manifest) -> list[Manifest]:
-    """The containers of a Deployment or Job, without its init containers."""
-    found: list[Manifest] = workload["spec"]["template"]["spec"].get("containers", [])
-    return found
-
-
-def all_containers(workload: Manifest) -> list[Manifest]:
-    """The containers of a Deployment or Job, the init containers first."""
-    first: list[Manifest] = workload["spec"]["template"]["spec"].get("initContainers", [])
-    return [*first, *containers(workload)]
-
-
-def value_of(container: Manifest, name: str) -> str:
-    """The literal value of a container's variable, or ''."""
-    return next((str(each.get("value", "")) for each in container.get("env", []) if each["name"] == name), "")
-
-
-def _secrets_of(container: Manifest) -> set[tuple[str, str]]:
-    """The (secret, key) of each variable that comes from one."""
-    return {source for variable in container.get("env", []) for source in _sources(variable)}
-
-
 def _database_of(container: Manifest) -> set[tuple[str, str]]:
     """Where DATABASE_URL comes from, if it is a secret."""
-    return {source for each in container.get("env", []) if each["name"] == DATABASE_URL for source in _sources(each)}
-
-
-def _sources(variable: Manifest) -> Iterator[tuple[str, str]]:
-    if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-        yield reference["name"], reference["key"]
+    return {source for each in container.get("env", []) if each["name"] == DATABASE_URL for source in sources(each)}
 
 
 def _secret_value(manifests: Manifests, name: str, key: str) -> str:
@@ -287,12 +265,8 @@ def _names_user(url: str) -> bool:
     return "@" in parts.netloc or "user" in parse_qs(parts.query)
 
 
-def _arguments(workload: Manifest) -> list[list[str]]:
-    return [container.get("args", []) for container in containers(workload)]
-
-
 def _runs(deployment: Manifest, service: str) -> bool:
-    return any(arguments[:2] == ["run", service] for arguments in _arguments(deployment))
+    return any(arguments[:2] == ["run", service] for arguments in arguments(deployment))
 
 
 def _images(workloads: Iterable[Manifest]) -> frozenset[str]:
@@ -301,15 +275,3 @@ def _images(workloads: Iterable[Manifest]) -> frozenset[str]:
 
 def _said(images: frozenset[str]) -> str:
     return ", ".join(sorted(images))
-
-
-def _selects(selecting: Manifest, deployment: Manifest) -> bool:
-    selector: dict[str, Any] = selecting["spec"].get("selector") or {}
-    wanted = selector.get("matchLabels", selector)
-    labels = deployment["spec"]["template"]["metadata"].get("labels", {})
-    return bool(wanted) and wanted.items() <= labels.items()
-
-
-def _has_port(deployment: Manifest, target: object) -> bool:
-    declared = [port for container in containers(deployment) for port in container.get("ports", [])]
-    return any(target in {port.get("name"), port.get("containerPort")} for port in declared)

@@ -170,6 +170,165 @@ def test_the_overlay_passes(dev: Manifests) -> None:
             "logins",
             id="a user in the manifest",
         ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-relay",
+            lambda it: container(it)["startupProbe"]["grpc"].update(port=9464),
+            "probes",
+            id="startup asks the metrics",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-relay",
+            lambda it: container(it)["readinessProbe"]["grpc"].update(port=9464),
+            "probes",
+            id="readiness asks a port that is declared and not the role's",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-api",
+            lambda it: container(it).update(readinessProbe={"httpGet": {"path": "/readyz", "port": 50051}}),
+            "probes",
+            id="readiness in a protocol that the role does not speak",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-envoy",
+            lambda it: container(it).update(startupProbe={"tcpSocket": {"port": 9}}),
+            "probes",
+            id="startup of a stranger at another port",
+        ),
+        pytest.param(
+            "Service",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["ports"][0].update(targetPort="metrics"),
+            "ports",
+            id="calls go to the metrics",
+        ),
+        pytest.param(
+            "Service",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["selector"].pop("app.kubernetes.io/component"),
+            "ports",
+            id="calls go to all roles of the service",
+        ),
+        pytest.param(
+            "Service",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["selector"].update({"app.kubernetes.io/name": "commerce"}),
+            "ports",
+            id="calls go to another service",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["selector"]["matchLabels"].update(x="y"),
+            "selectors",
+            id="a Deployment that does not know its pods",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["selector"]["matchLabels"].pop("app.kubernetes.io/component"),
+            "selectors",
+            id="a Deployment that means others' pods",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-api",
+            lambda it: container(it)["resources"]["requests"].pop("cpu"),
+            "scaling",
+            id="no request of what it is scaled by",
+        ),
+        pytest.param(
+            "Deployment", "siyu-loyalty-api", lambda it: it["spec"].update(replicas=2), "scaling", id="set back"
+        ),
+        pytest.param(
+            "HorizontalPodAutoscaler",
+            "siyu-loyalty-api",
+            lambda it: it["spec"].update(maxReplicas=1),
+            "scaling",
+            id="fewer at most than at least",
+        ),
+        pytest.param(
+            "HorizontalPodAutoscaler",
+            "siyu-loyalty-relay",
+            lambda it: it["spec"]["scaleTargetRef"].update(name="siyu-loyalty-api"),
+            "scaling",
+            id="two scale one",
+        ),
+        pytest.param(
+            "PodDisruptionBudget",
+            "siyu-loyalty-api",
+            lambda it: replace_with(it["spec"], minAvailable="60%", selector=it["spec"]["selector"]),
+            "headroom",
+            id="60 per cent of two are two",
+        ),
+        pytest.param(
+            "PodDisruptionBudget",
+            "siyu-loyalty-api",
+            lambda it: replace_with(it["spec"], minAvailable=3, selector=it["spec"]["selector"]),
+            "headroom",
+            id="more must stay than there are",
+        ),
+        pytest.param(
+            "PodDisruptionBudget",
+            "siyu-loyalty-api",
+            lambda it: it["spec"].update(maxUnavailable="0%"),
+            "headroom",
+            id="none in per cent",
+        ),
+        pytest.param(
+            "PodDisruptionBudget",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["selector"]["matchLabels"].pop("app.kubernetes.io/component"),
+            "headroom",
+            id="two budgets protect one pod",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-loyalty-api",
+            lambda it: it["spec"]["strategy"]["rollingUpdate"].update(maxSurge=0),
+            "drains",
+            id="no new pod may start",
+        ),
+        pytest.param(
+            "ConfigMap",
+            "siyu-settings",
+            lambda it: it["metadata"].update(name="other-settings"),
+            "settings",
+            id="no settings",
+        ),
+        pytest.param(
+            "ConfigMap",
+            "siyu-settings",
+            lambda it: it["data"].update(SIYU_POOL_SIZE="many"),
+            "settings",
+            id="a value that can't be",
+        ),
+        pytest.param(
+            "ConfigMap",
+            "siyu-settings",
+            lambda it: it["data"].pop("SIYU_LOYALTY_ADDRESS"),
+            "settings",
+            id="nobody is told where loyalty is",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-identity-api",
+            lambda it: container(it)["env"].remove(variable(it, "SIYU_ROOT_SECRET")),
+            "settings",
+            id="a role lacks what it does not start without",
+        ),
+        pytest.param(
+            "Deployment",
+            "siyu-envoy",
+            lambda it: it["spec"]["template"]["spec"]["initContainers"][0]["env"].append(
+                {"name": "SIYU_EDGE_CLIENT_BURST", "value": "0"}
+            ),
+            "settings",
+            id="a value of the edge's that can't be",
+        ),
     ],
 )
 def test_a_planted_fault_is_found(
@@ -177,6 +336,26 @@ def test_a_planted_fault_is_found(
 ) -> None:
     found = findings(changed(dev, kind, name, change), ROLES)
     assert check in {each.check for each in found}, found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        pytest.param("SIYU_POOL_SIZE", "many", "SIYU_POOL_SIZE: Input should be a valid integer", id="a value"),
+        pytest.param("SIYU_LOYALTY_ADDRESS", None, "SIYU_LOYALTY_ADDRESS is not set", id="an address"),
+        pytest.param(
+            "SIYU_LOYALTY_ADDRESS", "siyu-loyalty-api", "no Service answers at siyu-loyalty-api", id="no port"
+        ),
+    ],
+)
+def test_a_fault_of_all_roles_is_told_once(dev: Manifests, key: str, value: str | None, problem: str) -> None:
+    def change(it: dict[str, Any]) -> None:
+        it["data"].pop(key)
+        if value is not None:
+            it["data"][key] = value
+
+    (found,) = findings(changed(dev, "ConfigMap", "siyu-settings", change), ROLES)
+    assert found.problem.startswith(problem)
 
 
 class Cluster:
