@@ -1342,7 +1342,7 @@ Global___OfflineVerdict: _TypeAlias = OfflineVerdict  # noqa: Y015
 
 @_typing.final
 class SaleException(_message.Message):
-    """A difference between an off-line sale and the books."""
+    """A difference between a sale and the books, or what became of a paid one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -64,8 +64,9 @@ class StatementServiceServicer:
     def CloseStatement(self, request, context):
         """Closes a party's statement up to a business day, once. On it comes every entry of the party that is on no statement
         yet and happened by that day, of orders that are closed (their goods are delivered) and whose return window was over
-        by that day's end: nothing is payable before. A refund of an order that is on an earlier statement is a claw-back. The
-        lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
+        by that day's end: nothing is payable before. An order of which a supplier refuses units after its window waits whole
+        for a statement of later days than the refusal. A refund of an order that is on an earlier statement is a claw-back.
+        The lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
 
         The day that was closed last is answered as it was closed, whatever has happened since.
 

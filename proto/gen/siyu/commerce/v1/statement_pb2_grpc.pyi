@@ -36,8 +36,9 @@ class StatementServiceStub:
     CloseStatement: _grpc.UnaryUnaryMultiCallable[_statement_pb2.CloseStatementRequest, _statement_pb2.CloseStatementResponse]
     """Closes a party's statement up to a business day, once. On it comes every entry of the party that is on no statement
     yet and happened by that day, of orders that are closed (their goods are delivered) and whose return window was over
-    by that day's end: nothing is payable before. A refund of an order that is on an earlier statement is a claw-back. The
-    lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
+    by that day's end: nothing is payable before. An order of which a supplier refuses units after its window waits whole
+    for a statement of later days than the refusal. A refund of an order that is on an earlier statement is a claw-back.
+    The lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
 
     The day that was closed last is answered as it was closed, whatever has happened since.
 
@@ -68,8 +69,9 @@ class StatementServiceAsyncStub(StatementServiceStub):
     CloseStatement: _aio.UnaryUnaryMultiCallable[_statement_pb2.CloseStatementRequest, _statement_pb2.CloseStatementResponse]  # type: ignore[assignment]
     """Closes a party's statement up to a business day, once. On it comes every entry of the party that is on no statement
     yet and happened by that day, of orders that are closed (their goods are delivered) and whose return window was over
-    by that day's end: nothing is payable before. A refund of an order that is on an earlier statement is a claw-back. The
-    lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
+    by that day's end: nothing is payable before. An order of which a supplier refuses units after its window waits whole
+    for a statement of later days than the refusal. A refund of an order that is on an earlier statement is a claw-back.
+    The lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
 
     The day that was closed last is answered as it was closed, whatever has happened since.
 
@@ -103,8 +105,9 @@ class StatementServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_statement_pb2.CloseStatementResponse, _abc.Awaitable[_statement_pb2.CloseStatementResponse]]:
         """Closes a party's statement up to a business day, once. On it comes every entry of the party that is on no statement
         yet and happened by that day, of orders that are closed (their goods are delivered) and whose return window was over
-        by that day's end: nothing is payable before. A refund of an order that is on an earlier statement is a claw-back. The
-        lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
+        by that day's end: nothing is payable before. An order of which a supplier refuses units after its window waits whole
+        for a statement of later days than the refusal. A refund of an order that is on an earlier statement is a claw-back.
+        The lines and what the previous statement carried sum to `payable_minor`; a negative sum is carried to the next.
 
         The day that was closed last is answered as it was closed, whatever has happened since.
 
