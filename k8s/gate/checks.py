@@ -48,6 +48,7 @@ def findings(manifests: Manifests, roles: Roles) -> tuple[Finding, ...]:
         logins,
         rollout.selectors,
         rollout.addresses,
+        rollout.network,
         rollout.scaling,
         rollout.told,
     )

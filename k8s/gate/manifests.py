@@ -115,12 +115,13 @@ def from_cluster(namespace: str) -> Manifests:
 
 def _listed(client: Any, namespace: str) -> Iterator[Manifest]:
     core, apps, batch = client.CoreV1Api(), client.AppsV1Api(), client.BatchV1Api()
-    scaling, policy = client.AutoscalingV2Api(), client.PolicyV1Api()
+    scaling, policy, network = client.AutoscalingV2Api(), client.PolicyV1Api(), client.NetworkingV1Api()
     lists = {
         "Deployment": apps.list_namespaced_deployment,
         "Job": batch.list_namespaced_job,
         "HorizontalPodAutoscaler": scaling.list_namespaced_horizontal_pod_autoscaler,
         "PodDisruptionBudget": policy.list_namespaced_pod_disruption_budget,
+        "NetworkPolicy": network.list_namespaced_network_policy,
         "Service": core.list_namespaced_service,
         "ConfigMap": core.list_namespaced_config_map,
         "Secret": core.list_namespaced_secret,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from gateway.settings import EdgeSettings
 from k8s.gate.finding import Finding, Roles
 from k8s.gate.manifests import Manifest, Manifests, name_of
-from k8s.gate.workloads import all_containers, arguments_of, containers, selects
+from k8s.gate.workloads import all_containers, arguments_of, containers, listens_at, selects
 from services.console.stack.roles import needed
 from services.runtime.settings import Settings
 
@@ -45,6 +45,22 @@ def addresses(manifests: Manifests, roles: Roles) -> Iterator[Finding]:
             if selects(found, each) and not any(called == it.get("args") for it in containers(each)):
                 problem = f"calls to {service} would go to {name_of(each)}, which is something else"
                 yield Finding(check="ports", subject=name_of(found), problem=problem)
+
+
+def network(manifests: Manifests, roles: Roles) -> Iterator[Finding]:
+    """Where policies deny what is not said, calls to a role are let in at its port, and let out by every other role."""
+    ours = [(each, it) for each in manifests.of("Deployment") for it in containers(each) if wanted_of(it, roles)]
+    for called, container in ours:
+        port = listens_at(container)
+        if port is None or not any(selects(service, called) for service in manifests.of("Service")):
+            continue
+        if not _passes(manifests, called, port, direction="Ingress"):
+            problem = f"no NetworkPolicy lets calls in at port {port}"
+            yield Finding(check="network", subject=name_of(called), problem=problem)
+        shut = [name_of(caller) for caller, _ in ours if not _passes(manifests, caller, port, direction="Egress")]
+        if shut:
+            problem = f"no NetworkPolicy lets calls out to its port {port}, of {len(shut)} roles ({shut[0]} is one)"
+            yield Finding(check="network", subject=name_of(called), problem=problem)
 
 
 def scaling(manifests: Manifests, _roles: Roles) -> Iterator[Finding]:
@@ -90,7 +106,7 @@ def told(manifests: Manifests, roles: Roles) -> Iterator[Finding]:
             for variable, problem in _refused(values):
                 if not variable or variable in own:
                     yield Finding(check="settings", subject=name, problem=f"{variable} {problem}".strip())
-            for variable in sorted(_wanted(container, roles) - values.keys()) if not absent else ():
+            for variable in sorted(wanted_of(container, roles) - values.keys()) if not absent else ():
                 lacking[variable].append(name)
     for variable, names in lacking.items():
         subject = names[0] if len(names) == 1 else f"{len(names)} Deployments"
@@ -120,6 +136,21 @@ def _configuration(manifests: Manifests) -> Mapping[str, str]:
     return (manifests.named("ConfigMap", "siyu-settings") or {}).get("data") or {}
 
 
+def _passes(manifests: Manifests, deployment: Manifest, port: int, *, direction: str) -> bool:
+    """Whether a policy lets something pass at the port, or none means these pods. From and to whom is not looked at."""
+    labels = deployment["spec"]["template"]["metadata"].get("labels", {})
+    meant = [
+        policy["spec"]
+        for policy in manifests.of("NetworkPolicy")
+        if direction in policy["spec"].get("policyTypes", ["Ingress"])
+        and (policy["spec"].get("podSelector", {}).get("matchLabels") or {}).items() <= labels.items()
+    ]
+    rules = [rule for spec in meant for rule in spec.get(direction.lower()) or []]
+    return not meant or any(
+        not rule.get("ports") or port in {each.get("port") for each in rule["ports"]} for rule in rules
+    )
+
+
 def _absent(manifests: Manifests, container: Manifest) -> list[str]:
     """The ConfigMaps without which Kubernetes does not start the container, and which are not there."""
     wanted = (each.get("configMapRef", {}) for each in container.get("envFrom", []))
@@ -127,7 +158,7 @@ def _absent(manifests: Manifests, container: Manifest) -> list[str]:
     return [name for name in names if manifests.named("ConfigMap", name) is None]
 
 
-def _wanted(container: Manifest, roles: Roles) -> set[str]:
+def wanted_of(container: Manifest, roles: Roles) -> set[str]:
     """The variables that the role in the container must be told; none for a stranger."""
     arguments = container.get("args", [])
     if arguments[:1] != ["run"] or len(arguments) < 3 or arguments[1] not in roles:

@@ -21,7 +21,7 @@ DEV = Path(__file__).resolve().parents[2] / "k8s" / "overlays" / "dev"
 PATHS = {
     "deployments": "Deployment", "jobs": "Job", "horizontalpodautoscalers": "HorizontalPodAutoscaler",
     "poddisruptionbudgets": "PodDisruptionBudget", "services": "Service", "configmaps": "ConfigMap",
-    "secrets": "Secret",
+    "secrets": "Secret", "networkpolicies": "NetworkPolicy",
 }  # fmt: skip
 
 
@@ -328,6 +328,27 @@ def test_the_overlay_passes(dev: Manifests) -> None:
             ),
             "settings",
             id="a value of the edge's that can't be",
+        ),
+        pytest.param(
+            "NetworkPolicy",
+            "siyu-calls",
+            lambda it: it["spec"]["ingress"][0]["ports"][0].update(port=50061),
+            "network",
+            id="calls are not let in",
+        ),
+        pytest.param(
+            "NetworkPolicy",
+            "siyu-roles-out",
+            lambda it: it["spec"]["egress"][0]["ports"].pop(0),
+            "network",
+            id="calls are not let out",
+        ),
+        pytest.param(
+            "NetworkPolicy",
+            "siyu-gateway",
+            lambda it: it["spec"]["podSelector"]["matchLabels"].update(x="y"),
+            "network",
+            id="a policy that means nobody",
         ),
     ],
 )
