@@ -84,9 +84,11 @@ def signed(claims: Mapping[str, Any], key: SigningKey) -> str:
 
 
 def signs_at(keys: Sequence[PublicKey], now: datetime) -> PublicKey | None:
-    """The key that signs now: the newest that has begun to; None without any."""
-    begun = [key for key in keys if key.signs_from <= now]
-    return max(begun, key=lambda key: (key.signs_from, key.kid), default=None)
+    """The key that signs now: the newest that has begun to; None without any.
+
+    Where none has, it is the first: who made it has a clock that is ahead of ours, and verifiers know it already."""
+    newest_first = sorted(keys, key=lambda key: (key.signs_from, key.kid), reverse=True)
+    return next((key for key in newest_first if key.signs_from <= now), newest_first[-1] if newest_first else None)
 
 
 def published_at(keys: Sequence[PublicKey], now: datetime) -> tuple[PublicKey, ...]:

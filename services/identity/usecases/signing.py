@@ -44,7 +44,7 @@ class SigningKeys:
     async def current(self) -> SigningKey:
         """The key that signs now; the very first is made when it is first asked for."""
         public = signs_at(await self._known(), self.clock.now())
-        assert public is not None, "the first key signs from its making"
+        assert public is not None, "the first key is made when keys are first read"
         opened = self._opened.get(public.kid)
         if opened is None:
             opened = await self.database.read(

@@ -104,6 +104,14 @@ async def test_keys_rotate_without_a_moment_in_which_a_token_is_strange(identity
     assert await identity.app.read(EVERY_TENANT, left) == 1
 
 
+async def test_a_clock_behind_that_of_who_made_the_first_key_signs_with_it(identity: Identity, brand: Brand) -> None:
+    await identity.signing.rotate()
+    identity.clock.at -= timedelta(seconds=2)
+    secret = identity.keys.secret_of(brand.tenant_id, brand.admin_id)
+    assert (await token_of(identity, brand.admin_id, secret))["sub"] == brand.admin_id
+    assert len(await identity.signing.published()) == 1
+
+
 async def test_a_key_that_was_sealed_elsewhere_does_not_open(identity: Identity, brand: Brand) -> None:
     await identity.signing.current()
 
