@@ -86,6 +86,7 @@ def _fields_of(message: Descriptor, *, with_texts: bool) -> _Fields:
     messages: dict[bool, list[tuple[str, _Fields]]] = {False: [], True: []}
     for field in message.fields:
         kind = field.message_type
+        assert kind is None or not kind.GetOptions().map_entry, f"{field.full_name}: no request has a map yet"
         if kind is None:
             if with_texts and field.type == FieldDescriptor.TYPE_STRING and not _excludes_nul(field):
                 texts[field.is_repeated].append(field.name)
