@@ -1,11 +1,8 @@
 """Constructs campaign: its roles, and what each of them needs. Nothing else does."""
 
-import os
-import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
-
-import structlog
 
 from services.campaign import convert
 from services.campaign.consumer import MembersHandler, UsageHandler
@@ -24,11 +21,10 @@ from services.runtime.call import Actor, ActorKind, Call, deadline_in
 from services.runtime.clock import DEFAULT_TIME_ZONE, SystemClock
 from services.runtime.consumer import Consumer
 from services.runtime.database import EVERY_TENANT, Database, Lane
-from services.runtime.errors import DomainError
 from services.runtime.events import Handler
 from services.runtime.feed import Feed, PeerFeed
 from services.runtime.forgetting import until_done
-from services.runtime.leases import Lease, pause
+from services.runtime.leases import repeat_leased, this_process
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Started, running
 from services.runtime.relay import Relay
@@ -42,8 +38,6 @@ SWEEP_TIMEOUT_S: Final = 30.0
 QUOTE_QUEUE: Final = 4096
 HOLD_QUEUE: Final = 4096
 FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +89,7 @@ def _hold_book(context: Context) -> HoldBook:
 
 async def start_relay(context: Context) -> Started:
     """Numbers and publishes campaign's events."""
-    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=_holder())
+    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=this_process())
     return running(context, relay.run(context.stop), name="relay")
 
 
@@ -103,23 +97,23 @@ async def start_sweeper(context: Context) -> Started:
     """Gives back holds whose time is over, forgets tombstones and old refusals, trims the log."""
     database = context.database("system")
     sweeper = Sweeper(database=database, book=_hold_book(context))
-    return running(context, _sweep_for_ever(context, database, sweeper), name="sweeper")
+    sweep = _sweeping(sweeper, database)
+    repeated = repeat_leased(database, "sweeper", sweep, every_s=SWEEP_EVERY_S, stop=context.stop)
+    return running(context, repeated, name="sweeper")
 
 
-async def _sweep_for_ever(context: Context, database: Database, sweeper: Sweeper) -> None:
-    lease = Lease(database=database, name="sweeper", holder=_holder())
+def _sweeping(sweeper: Sweeper, database: Database) -> Callable[[], Awaitable[None]]:
     rounds = 0
-    while await lease.wait(context.stop):
-        try:
-            await sweeper.sweep(_sweeping_call())
-            if rounds % FORGET_EVERY_ROUNDS == 0:
-                await until_done(database, idempotency.forget_expired, at_once=idempotency.FORGET_BATCH)
-                await until_done(database, log.trim, at_once=log.TRIM_BATCH)
-        except DomainError as error:
-            # the database is away; the next round finds it again
-            _log.warning("a sweep was cut short", reason=error.reason)
+
+    async def sweep() -> None:
+        nonlocal rounds
+        await sweeper.sweep(_sweeping_call())
+        if rounds % FORGET_EVERY_ROUNDS == 0:
+            await until_done(database, idempotency.forget_expired, at_once=idempotency.FORGET_BATCH)
+            await until_done(database, log.trim, at_once=log.TRIM_BATCH)
         rounds += 1
-        await pause(context.stop, SWEEP_EVERY_S)
+
+    return sweep
 
 
 def _sweeping_call() -> Call:
@@ -160,10 +154,6 @@ def _consuming(context: Context, *, producer: str, queue: str, handler: Handler)
         partitions=context.settings.log_partitions,
     )
     return running(context, consumer.run(context.stop), name=f"worker:{queue}")
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 ROLES: Final = (

@@ -1,12 +1,6 @@
 """Constructs commerce: its roles, and what each of them needs. Nothing else does."""
 
-import asyncio
-import os
-import socket
-from collections.abc import Awaitable, Callable
 from typing import Final
-
-import structlog
 
 from services.commerce.consumer import FulfilmentHandler, MembersHandler
 from services.commerce.convert import events, peers
@@ -16,12 +10,10 @@ from services.commerce.usecases import saga, sweeping
 from services.commerce.usecases.shop import SERVICE, Shop
 from services.runtime import audit, log
 from services.runtime.consumer import Consumer
-from services.runtime.database import Database
-from services.runtime.errors import DomainError
 from services.runtime.events import Handler
 from services.runtime.feed import Feed, FeedChannel, OwnFeed, PeerFeed
 from services.runtime.forgetting import until_done
-from services.runtime.leases import Lease, pause
+from services.runtime.leases import repeat_leased, this_process
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Serving, Started, running
 from services.runtime.relay import Relay
@@ -32,8 +24,6 @@ SWEEP_EVERY_S: Final = 1.0
 TRIM_EVERY_ROUNDS: Final = 30
 RESUME_EVERY_S: Final = 1.0
 FEED: Final = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
-
-_log = structlog.get_logger(__name__)
 
 
 async def start_api(context: Context) -> Started:
@@ -57,7 +47,7 @@ async def start_api(context: Context) -> Started:
 
 async def start_relay(context: Context) -> Started:
     """Numbers and publishes commerce's events."""
-    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=_holder())
+    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=this_process())
     return running(context, relay.run(context.stop), name="relay")
 
 
@@ -75,7 +65,8 @@ async def start_sweeper(context: Context) -> Started:
         rounds += 1
         return swept.any
 
-    return running(context, _leased(context.stop, system, "sweeper", sweep, every_s=SWEEP_EVERY_S), name="sweeper")
+    repeated = repeat_leased(system, "sweeper", sweep, every_s=SWEEP_EVERY_S, stop=context.stop)
+    return running(context, repeated, name="sweeper")
 
 
 async def start_orders(context: Context) -> Started:
@@ -87,9 +78,8 @@ async def start_orders(context: Context) -> Started:
         await saga.resume(shop, system)
         return False
 
-    return running(
-        context, _leased(context.stop, system, "orders", resume, every_s=RESUME_EVERY_S), name="worker:orders"
-    )
+    repeated = repeat_leased(system, "orders", resume, every_s=RESUME_EVERY_S, stop=context.stop)
+    return running(context, repeated, name="worker:orders")
 
 
 async def start_fulfilment(context: Context) -> Started:
@@ -129,25 +119,6 @@ def _consuming(context: Context, *, producer: str, queue: str, feed: FeedChannel
         partitions=context.settings.log_partitions,
     )
     return running(context, consumer.run(context.stop), name=f"worker:{queue}")
-
-
-async def _leased(
-    stop: asyncio.Event, system: Database, name: str, work: Callable[[], Awaitable[bool]], *, every_s: float
-) -> None:
-    """Runs `work` again and again while the lease is ours; at once where it says that there is more."""
-    lease = Lease(database=system, name=name, holder=_holder())
-    while await lease.wait(stop):
-        more = False
-        try:
-            more = await work()
-        except DomainError as error:
-            # the database or a peer is away; the next round finds it again
-            _log.warning("a round was cut short", role=name, reason=error.reason)
-        await pause(stop, 0.0 if more else every_s)
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 ROLES: Final = (

@@ -25,7 +25,6 @@ from services.identity.usecases.naming import Said
 from services.identity.usecases.registration import Ask, SignedUp
 from services.identity.usecases.tenants import Founded, NewTenant
 from services.runtime.call import ActorKind
-from services.runtime.errors import Invalid
 from services.runtime.idempotency import fingerprint_of
 from services.runtime.ids import ClientId, StoreId
 from services.runtime.outbox import Recorded
@@ -39,16 +38,11 @@ _TO_PROTO: dict[ActorKind, rule_pb2.ActorKind.ValueType] = {
     ActorKind.PARTNER: rule_pb2.ACTOR_KIND_PARTNER,
     ActorKind.STAFF: rule_pb2.ACTOR_KIND_STAFF,
 }
-_EARLIEST_S = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp())
-_LATEST_S = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())
-_NANOS = 1_000_000_000
 _FROM_PROTO = {number: kind for kind, number in _TO_PROTO.items()}
 
 
-def instant(at: Timestamp, *, field: str = "") -> datetime:
-    """The time in UTC, to the microsecond. Raises Invalid for one that no business has."""
-    if not (_EARLIEST_S <= at.seconds < _LATEST_S and 0 <= at.nanos < _NANOS):
-        raise Invalid("lies outside of the years 1900 to 2199", field=field)
+def instant(at: Timestamp) -> datetime:
+    """The time in UTC, to the microsecond; the server lets none pass that no calendar has (`runtime.bounds`)."""
     return at.ToDatetime(tzinfo=UTC)
 
 
@@ -60,7 +54,7 @@ def timestamp(at: datetime) -> Timestamp:
 
 
 def _optional(message: Message, name: str) -> datetime | None:
-    return instant(getattr(message, name), field=name) if message.HasField(name) else None
+    return instant(getattr(message, name)) if message.HasField(name) else None
 
 
 # --- tenants ---------------------------------------------------------------------------------------------------------

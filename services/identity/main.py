@@ -1,13 +1,9 @@
 """Constructs identity: its roles, and what each of them needs. Nothing else does."""
 
-import asyncio
-import os
-import socket
 import time
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,10 +24,9 @@ from services.identity.usecases.tokens import ClientLookup, TokenDesk, client_lo
 from services.runtime import audit, idempotency, log
 from services.runtime.clock import SystemClock
 from services.runtime.database import Database, Lane
-from services.runtime.errors import DomainError
 from services.runtime.feed import Feed
 from services.runtime.forgetting import until_done
-from services.runtime.leases import Lease, pause
+from services.runtime.leases import repeat_leased, this_process
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Started, running
 from services.runtime.relay import Relay
@@ -42,8 +37,6 @@ from siyu.common.v1 import feed_pb2
 SERVICE: Final = "identity"
 SWEEP_EVERY_S: Final = 30.0
 FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
-
-_log = structlog.get_logger(__name__)
 
 
 class IdentitySettings(BaseSettings):
@@ -120,7 +113,7 @@ def _services(context: Context, keys: Keys, rows: Members, api: Api) -> list[Mou
 
 async def start_relay(context: Context) -> Started:
     """Numbers and publishes identity's events."""
-    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=_holder())
+    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=this_process())
     return running(context, relay.run(context.stop), name="relay")
 
 
@@ -131,18 +124,10 @@ async def start_sweeper(context: Context) -> Started:
     signing = SigningKeys(
         database=database, keys=Keys.derive(settings.root_secret), clock=SystemClock(), seconds=time.monotonic
     )
-    return running(context, _sweep_for_ever(database, signing, context.stop), name="sweeper")
-
-
-async def _sweep_for_ever(database: Database, signing: SigningKeys, stop: asyncio.Event) -> None:
-    lease = Lease(database=database, name="sweeper", holder=_holder())
-    while await lease.wait(stop):
-        try:
-            await sweep(database, signing)
-        except DomainError as error:
-            # the database is away; the next round finds it again
-            _log.warning("a sweep was cut short", reason=error.reason)
-        await pause(stop, SWEEP_EVERY_S)
+    repeated = repeat_leased(
+        database, "sweeper", lambda: sweep(database, signing), every_s=SWEEP_EVERY_S, stop=context.stop
+    )
+    return running(context, repeated, name="sweeper")
 
 
 async def sweep(database: Database, signing: SigningKeys) -> None:
@@ -151,10 +136,6 @@ async def sweep(database: Database, signing: SigningKeys) -> None:
     await until_done(database, log.trim, at_once=log.TRIM_BATCH)
     await signing.rotate()
     await signing.drop_old()
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 ROLES: Final = (

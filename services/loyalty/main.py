@@ -1,11 +1,8 @@
 """Constructs loyalty: its roles, and what each of them needs. Nothing else does."""
 
-import os
-import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
-
-import structlog
 
 from services.loyalty import convert
 from services.loyalty.consumer import AccrualQueue, MembersQueue
@@ -21,12 +18,11 @@ from services.loyalty.usecases.tiers import TierDesk, TierEnding
 from services.runtime import audit, idempotency, log
 from services.runtime.clock import SystemClock
 from services.runtime.consumer import Consumer
-from services.runtime.database import Lane
-from services.runtime.errors import DomainError
+from services.runtime.database import Database, Lane
 from services.runtime.events import Handler
 from services.runtime.feed import Feed, PeerFeed
 from services.runtime.forgetting import until_done
-from services.runtime.leases import Lease, pause
+from services.runtime.leases import repeat_leased, this_process
 from services.runtime.outbox import Outbox
 from services.runtime.process import Context, Role, Started, running
 from services.runtime.relay import Relay
@@ -37,8 +33,6 @@ SERVICE: Final = "loyalty"
 SWEEP_EVERY_S: Final = 0.5
 FORGET_EVERY_SWEEPS: Final = 60
 FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"]
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,16 +77,17 @@ async def start_api(context: Context) -> Started:
 
 async def start_relay(context: Context) -> Started:
     """Numbers and publishes loyalty's events."""
-    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=_holder())
+    relay = Relay(database=context.database("system"), redis_url=context.settings.redis_url, holder=this_process())
     return running(context, relay.run(context.stop), name="relay")
 
 
 async def start_sweeper(context: Context) -> Started:
     """Matures and expires points, ends holds and tiers, and forgets what may be forgotten."""
-    sweeper = Sweeper(
-        database=context.database("system"), tiers=TierEnding(outbox=_outbox(context)), clock=SystemClock()
-    )
-    return running(context, _sweep_for_ever(context, sweeper), name="sweeper")
+    database = context.database("system")
+    sweeper = Sweeper(database=database, tiers=TierEnding(outbox=_outbox(context)), clock=SystemClock())
+    sweep = _sweeping(sweeper, database)
+    repeated = repeat_leased(database, "sweeper", sweep, every_s=SWEEP_EVERY_S, stop=context.stop)
+    return running(context, repeated, name="sweeper")
 
 
 async def start_accrual(context: Context) -> Started:
@@ -132,27 +127,20 @@ def _consume(context: Context, *, producer: str, queue: str, handler: Handler) -
     return running(context, consumer.run(context.stop), name=f"worker:{queue}")
 
 
-async def _sweep_for_ever(context: Context, sweeper: Sweeper) -> None:
-    database, stop = context.database("system"), context.stop
-    lease = Lease(database=database, name="sweeper", holder=_holder())
+def _sweeping(sweeper: Sweeper, database: Database) -> Callable[[], Awaitable[None]]:
     rounds = 0
-    while await lease.wait(stop):
-        try:
-            await sweeper.sweep()
-            if rounds % FORGET_EVERY_SWEEPS == 0:
-                await sweeper.forget()
-                await until_done(database, idempotency.forget_expired, at_once=idempotency.FORGET_BATCH)
-                await until_done(database, log.trim, at_once=log.TRIM_BATCH)
-            rounds += 1
-        except DomainError as error:
-            # the database is away; the next round finds it again
-            _log.warning("a sweep was cut short", reason=error.reason)
-        await pause(stop, SWEEP_EVERY_S)
+
+    async def sweep() -> None:
+        nonlocal rounds
+        await sweeper.sweep()
+        if rounds % FORGET_EVERY_SWEEPS == 0:
+            await sweeper.forget()
+            await until_done(database, idempotency.forget_expired, at_once=idempotency.FORGET_BATCH)
+            await until_done(database, log.trim, at_once=log.TRIM_BATCH)
+        rounds += 1
+
+    return sweep
 
 
 def _outbox(context: Context) -> Outbox[LoyaltyEvent]:
     return Outbox(encode=convert.recorded, partitions=context.settings.log_partitions)
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,7 +1,12 @@
 """A lease lets one process at a time do a job. It only saves work: whatever must not happen twice is fenced besides."""
 
 import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+import structlog
 
 from services.runtime.database import EVERY_TENANT, Connection, Database, raw
 from services.runtime.errors import DomainError
@@ -18,6 +23,8 @@ _TAKE = """
     RETURNING true
 """
 _GIVE_BACK = "DELETE FROM leases WHERE name = $1 AND holder = $2"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +62,31 @@ class Lease:
                 return True
             await pause(stop, self.ttl_s / 3)
         return False
+
+
+def this_process() -> str:
+    """This process's name as a holder: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+async def repeat_leased(
+    database: Database,
+    name: str,
+    work: Callable[[], Awaitable[bool | None]],
+    *,
+    every_s: float,
+    stop: asyncio.Event,
+) -> None:
+    """Runs `work` again and again while the named lease is ours; at once where it says that there is more."""
+    lease = Lease(database=database, name=name, holder=this_process())
+    while await lease.wait(stop):
+        more = False
+        try:
+            more = bool(await work())
+        except DomainError as error:
+            # the database or a peer is away; the next round finds it again
+            _log.warning("a round was cut short", service=database.service, lease=name, reason=error.reason)
+        await pause(stop, 0.0 if more else every_s)
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

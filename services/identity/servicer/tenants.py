@@ -42,5 +42,5 @@ class TenantServicer:
     ) -> tenant_pb2.AdvanceTestClockResponse:
         """Moves the test clock forward."""
         once = idempotency.once(call, family=_FAMILY_OF_CLOCK, request=request, encode=convert.clock_reply)
-        stored = await self.desk.advance(call, once, to=convert.instant(request.to, field="to"))
+        stored = await self.desk.advance(call, once, to=convert.instant(request.to))
         return tenant_pb2.AdvanceTestClockResponse.FromString(stored)

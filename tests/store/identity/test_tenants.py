@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.identity.domain import scopes
 from services.identity.domain.refusals import ClockBackwards, NoTestClock, TenantExists, UnknownTenant
@@ -132,14 +131,3 @@ async def test_machine_time_has_no_test_clock_and_no_tenant_is_none(identity: Id
         await identity.tenants.advance_test_clock(request, brand.call())
     with pytest.raises(UnknownTenant):
         await identity.tenants.get_tenant(tenant_pb2.GetTenantRequest(), identity.operator())
-
-
-@pytest.mark.parametrize("seconds", [-(1 << 62), 1 << 62, 7258118400], ids=["long ago", "never", "the year 2200"])
-async def test_a_time_that_no_business_has_is_refused(identity: Identity, brand: Brand, seconds: int) -> None:
-    moment = Timestamp(seconds=seconds)
-    with pytest.raises(Invalid):
-        await identity.found(test_clock_at=moment)
-    with pytest.raises(Invalid):
-        await identity.tenants.advance_test_clock(
-            tenant_pb2.AdvanceTestClockRequest(request_id=new_id(), to=moment), brand.call()
-        )

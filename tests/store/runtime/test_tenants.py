@@ -8,8 +8,9 @@ import pytest
 from services.runtime import tenants
 from services.runtime.clock import FixedClock
 from services.runtime.database import EVERY_TENANT, Database
+from services.runtime.errors import Unavailable
 from services.runtime.ids import new_id
-from services.runtime.leases import Lease
+from services.runtime.leases import Lease, repeat_leased, this_process
 from services.runtime.settings import Settings
 from services.runtime.tenants import Tenant, TenantNotReady, Tenants
 from tests.store.runtime.conftest import NOON
@@ -103,6 +104,26 @@ async def test_who_waits_for_a_lease_can_be_told_to_stop(system: Database) -> No
     await asyncio.sleep(0.1)
     stop.set()
     assert await task is False
+
+
+async def test_what_is_repeated_goes_on_after_an_outage_and_at_once_where_there_is_more(system: Database) -> None:
+    stop = asyncio.Event()
+    rounds = 0
+
+    async def work() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise Unavailable("a peer is away")
+        if rounds == 20:
+            stop.set()
+        return rounds > 2
+
+    async with asyncio.timeout(5):
+        await repeat_leased(system, "sweeper", work, every_s=0.5, stop=stop)
+    assert rounds == 20
+    assert not await Lease(database=system, name="sweeper", holder="another").take()
+    assert await Lease(database=system, name="sweeper", holder=this_process()).take()
 
 
 @pytest.mark.parametrize("zone", ["Asia/Shanghai", "UTC"])
