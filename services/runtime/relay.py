@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -26,11 +25,11 @@ from services.runtime.errors import DomainError
 from services.runtime.leases import Lease, pause
 from services.runtime.log import Block, Entry, Head, arrange, heads_in, log_id
 
-# a round costs what 50 events cost: more of them a second would make each event dearer and none of them sooner known
-# after a quiet moment an event goes out at once; while they keep coming, many go together, since every round, and every
-# block that a consumer takes, costs a transaction
+# from one question to the next while nothing comes: an event that comes then goes out at once
 SHORTEST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.05
+# while they keep coming, many go together: a round costs what 50 events cost, and each block that a consumer takes a
+# transaction
 GATHERING_PAUSE_S = 0.1
 OUTAGE_PAUSE_S = 0.5
 LEASE_S = 3.0
@@ -98,18 +97,6 @@ _APPEND = """
 _OLDEST = "SELECT extract(epoch FROM clock_timestamp() - min(posted_at))::float8 FROM outbox"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Rows of a service's own that say all of an event, so that its hot path writes no outbox row.
-
-    `query` selects the outbox's columns, in the names of `log.Entry`, for rows whose `xid` (xid8) is at least
-    `$1::text::xid8` and less than `$2::text::xid8`; `is_waiting` selects whether there is any above the horizon.
-    """
-
-    query: str
-    is_waiting: str
-
-
 class FencedError(Exception):
     """Another relay moved the horizon or a head first; this one's transaction is undone."""
 
@@ -133,19 +120,16 @@ def redis_client(url: str, *, timeout_s: float) -> Redis:
 class Relay:
     """One service's relay. Several may run: a lease lets one work, and the numbers fence the others."""
 
-    def __init__(self, *, database: Database, redis_url: str, holder: str, sources: Sequence[Source] = ()) -> None:
+    def __init__(self, *, database: Database, redis_url: str, holder: str) -> None:
         """`database` is on the system role; `holder` names this process."""
         assert database.role == "system", "the relay reads every tenant's events"
         self._service = database.service
         self._database = database
-        self._sources = tuple(sources)
         self._lease = Lease(database=database, name="relay", holder=holder, ttl_s=LEASE_S)
         self._pusher = _Pusher(self._service, redis_url)
         self._looked_at = 0.0
         self._log_id = ""
         self._was_busy = False
-        questions = [_IS_WAITING, *(source.is_waiting for source in self._sources)]
-        self._is_waiting = " UNION ALL ".join(questions) + " ORDER BY 1 DESC LIMIT 1"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relays until told to stop."""
@@ -199,7 +183,7 @@ class Relay:
     async def _step(self, lane: Lane) -> bool:
         await self._look_for_stuck(lane)
         # a question is cheaper than a round that finds nothing; after one that found something, the next will
-        if not self._was_busy and not await lane.fetchval(self._is_waiting):
+        if not self._was_busy and not await lane.fetchval(_IS_WAITING):
             return False
         blocks = await self._round(lane)
         self._pusher.offer(self._log_id, blocks)
@@ -227,11 +211,8 @@ class Relay:
         if seen > newest:
             _log.error("the database was restored: relaying what it holds", service=self._service, horizon=seen)
             rows = await connection.fetch(_TAKE_ALL, str(following), str(newest))
-            seen = 0
         else:
             rows = await connection.fetch(_TAKE, str(seen), str(following))
-        for source in self._sources:
-            rows += await connection.fetch(source.query, str(seen), str(following))
         return [Entry(**row) for row in rows]
 
     async def _look_for_stuck(self, lane: Lane) -> None:

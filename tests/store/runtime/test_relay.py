@@ -11,7 +11,7 @@ from services.runtime.database import EVERY_TENANT, Connection, Database, raw
 from services.runtime.errors import Refused
 from services.runtime.ids import new_id
 from services.runtime.outbox import partition_of
-from services.runtime.relay import OLDEST_S, FencedError, Relay, Source
+from services.runtime.relay import OLDEST_S, FencedError, Relay
 from services.runtime.settings import Settings
 from siyu.common.v1 import event_pb2
 from tests.store.runtime.conftest import NOON, PARTITIONS
@@ -228,42 +228,6 @@ async def test_events_that_wait_behind_a_long_transaction_raise_the_alarm(
     go_on.set()
     await task
     await lane.close()
-
-
-async def test_a_services_own_rows_can_be_a_source(
-    app: Database, system: Database, runtime_settings: Settings, tenant_id: str
-) -> None:
-    admin = await asyncpg.connect(runtime_settings.admin_dsn())
-    await admin.execute(
-        "CREATE TABLE commerce.entries (id uuid PRIMARY KEY, tenant_id uuid, account text, version bigint,"
-        " xid xid8 NOT NULL DEFAULT pg_current_xact_id());"
-        "GRANT ALL ON commerce.entries TO siyu_commerce, siyu_commerce_system"
-    )
-    await admin.close()
-    source = Source(
-        query=(
-            "SELECT tenant_id::text, id::text AS event_id, 'commerce.Posted' AS type, 'account' AS aggregate_type,"
-            " account AS aggregate_id, version, 0::smallint AS partition, ''::bytea AS payload, now() AS occurred_at,"
-            " now() AS posted_at, '' AS trace"
-            " FROM entries WHERE xid >= $1::text::xid8 AND xid < $2::text::xid8"
-        ),
-        is_waiting="SELECT false",
-    )
-    relay = Relay(database=system, redis_url=runtime_settings.redis_url, holder="h", sources=[source])
-
-    async def post(connection: Connection) -> None:
-        for version in (2, 1):
-            await raw(connection).execute(
-                "INSERT INTO entries (id, tenant_id, account, version) VALUES ($1, $2, 'a', $3)",
-                new_id(),
-                tenant_id,
-                version,
-            )
-
-    await app.run(tenant_id, post)
-    assert await relay.drain() == 2
-    assert await relay.drain() == 0
-    assert await names(system) == ["a/1", "a/2"]
 
 
 async def test_the_app_role_can_neither_read_nor_take_back_an_event(app: Database, tenant_id: str) -> None:
