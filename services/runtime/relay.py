@@ -36,6 +36,9 @@ LEASE_S = 3.0
 STUCK_AFTER_S = 10.0
 LOOK_FOR_STUCK_S = 5.0
 ROUND_TIMEOUT_S = 60.0
+# numbering what gathered in a long outage takes minutes, in which the transaction is idle
+LARGE_ROUND = 10_000
+LARGE_ROUND_IDLE_S = 600
 STREAM_BLOCKS = 1000
 PUSH_QUEUE_BLOCKS = 4096
 PUSH_AT_ONCE = 64
@@ -200,7 +203,7 @@ class Relay:
             blocks: tuple[Block, ...] = ()
             if entries:
                 heads = await _heads_of(connection, rows, entries)
-                blocks = arrange(entries, heads)
+                blocks = await _arranged(entries, heads)
                 await _append(connection, (seen, following), heads, blocks)
             elif seen > newest:
                 _fence(await connection.execute(_MOVE_HORIZON, str(seen), str(following)) == "UPDATE 1")
@@ -213,6 +216,9 @@ class Relay:
             rows = await connection.fetch(_TAKE_ALL, str(following), str(newest))
         else:
             rows = await connection.fetch(_TAKE, str(seen), str(following))
+        if len(rows) >= LARGE_ROUND:
+            _log.info("a large round", service=self._service, events=len(rows))
+            await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{LARGE_ROUND_IDLE_S}s'")
         return [Entry(**row) for row in rows]
 
     async def _look_for_stuck(self, lane: Lane) -> None:
@@ -224,6 +230,13 @@ class Relay:
         OLDEST_S.labels(self._service).set(oldest_s)
         if oldest_s > STUCK_AFTER_S:
             _log.error("events wait behind a long transaction", service=self._service, oldest_s=round(oldest_s, 1))
+
+
+async def _arranged(entries: Sequence[Entry], heads: Mapping[int, Head]) -> tuple[Block, ...]:
+    """The entries as blocks; so many that it takes long go by a thread, beside which the process answers."""
+    if len(entries) < LARGE_ROUND:
+        return arrange(entries, heads)
+    return await asyncio.to_thread(arrange, entries, heads)
 
 
 async def _heads_of(

@@ -7,11 +7,11 @@ import pytest
 import structlog
 
 from services.runtime import log
-from services.runtime.database import EVERY_TENANT, Connection, Database, raw
+from services.runtime.database import EVERY_TENANT, Connection, Database, Lane, raw
 from services.runtime.errors import Refused
 from services.runtime.ids import new_id
 from services.runtime.outbox import partition_of
-from services.runtime.relay import OLDEST_S, FencedError, Relay
+from services.runtime.relay import LARGE_ROUND, OLDEST_S, FencedError, Relay
 from services.runtime.settings import Settings
 from siyu.common.v1 import event_pb2
 from tests.store.runtime.conftest import NOON, PARTITIONS
@@ -227,6 +227,33 @@ async def test_events_that_wait_behind_a_long_transaction_raise_the_alarm(
     assert OLDEST_S.labels("commerce")._value.get() > 20
     go_on.set()
     await task
+    await lane.close()
+
+
+async def test_a_round_that_takes_long_to_number_is_not_taken_for_an_idle_transaction(
+    app: Database, system: Database, runtime_settings: Settings, tenant_id: str
+) -> None:
+    async def gathered(connection: Connection) -> None:
+        await raw(connection).execute(
+            """
+            INSERT INTO outbox (tenant_id, event_id, type, aggregate_type, aggregate_id, version, partition, payload,
+                                occurred_at)
+            SELECT $1::uuid, gen_random_uuid(), 'commerce.OrderPaid', 'order', n::text, 1, 0, sha512(n::text::bytea),
+                   now()
+            FROM generate_series(1, $2::int) AS n
+            """,
+            tenant_id,
+            4 * LARGE_ROUND,
+        )
+
+    await app.run(tenant_id, gathered)
+    lane = Lane(
+        dsn=system.dsn,
+        server_settings={"search_path": "commerce", "idle_in_transaction_session_timeout": "500"},
+        timeout_s=30,
+    )
+    blocks = await relay_of(runtime_settings, system)._round(lane)
+    assert sum(block.events for block in blocks) == 4 * LARGE_ROUND
     await lane.close()
 
 
