@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.runtime.batching import COMPANY, ENOUGH, Batcher
+from services.runtime.batching import BUSY, COMPANY, EMPTY_STEPS, ENOUGH, Batcher
 from services.runtime.call import deadline_in
 from services.runtime.errors import Conflict, DomainError, Exhausted, Refused, TimedOut, Unavailable
 
@@ -317,6 +317,17 @@ async def test_a_lane_waits_while_company_comes() -> None:
     assert await asyncio.gather(*steps.came) == [200, 202, 204, 206, 208]
     assert [len(items) for _, items in ledger.batches] == [COMPANY, 6], "all in one batch"
     assert steps.taken == 6, "until a step brought nobody"
+    await batcher.close()
+
+
+@pytest.mark.parametrize(("before", "patience"), [(BUSY - 1, 1), (BUSY, EMPTY_STEPS)])
+async def test_a_lane_is_patient_after_a_large_batch(before: int, patience: int) -> None:
+    """Its callers are on their way back, however few have come yet."""
+    ledger, steps = Ledger(), Steps()
+    batcher = Batcher(["lane"], ledger.run, sleep=steps)
+    await outcomes(batcher, range(before))
+    assert await batcher.submit("t", 7) == 14
+    assert steps.taken == patience
     await batcher.close()
 
 
